@@ -1,0 +1,54 @@
+"""Fixtures shared by every room."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from transformerlm.models.transformer import ModelShape, TransformerLM
+
+TINY = {
+    "vocab_size": 11,
+    "context_length": 16,
+    "d_model": 32,
+    "num_layers": 2,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "d_ff": 48,
+}
+
+
+@dataclass
+class Context:
+    """A step context without trainkit."""
+
+    rng: torch.Generator
+    first_row: int
+    total_rows: int
+
+
+@pytest.fixture
+def make_model() -> Callable[..., TransformerLM]:
+    """Build a tiny float64 model whose weights are large enough to matter; keywords change its shape."""
+
+    def make(seed: int = 0, weight_scale: float = 8.0, **changes: object) -> TransformerLM:
+        torch.manual_seed(seed)
+        model = TransformerLM(ModelShape(**{**TINY, **changes})).double()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim >= 2:
+                    parameter.mul_(weight_scale)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture
+def make_context() -> Callable[..., Context]:
+    """Build the context of a micro-batch: its noise seed, first row and the rows of the global batch."""
+
+    def make(seed: int = 0, first_row: int = 0, total_rows: int = 4) -> Context:
+        return Context(torch.Generator().manual_seed(seed), first_row, total_rows)
+
+    return make

@@ -1,0 +1,102 @@
+"""The part of a checkpoint that is a language model: weights, shape, objective, tokenizer.
+
+    <checkpoint>/
+      model.safetensors      weights
+      model.json             {"format": 1, "shape": {...}, "objective": "autoregressive" | "masked_diffusion"}
+      tokenizer/             vocab.json  merges.txt  special_tokens.json
+
+Whatever else a training run keeps beside these (optimizer, data position, manifest) is not needed to use the model.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from transformerlm.models.transformer import ModelShape, TransformerLM
+from transformerlm.tokenizer import Tokenizer
+
+FORMAT = 1
+WEIGHTS_FILE, DESCRIPTION_FILE, TOKENIZER_FOLDER = "model.safetensors", "model.json", "tokenizer"
+
+
+class CheckpointError(ValueError):
+    """A path does not hold a usable model; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready for use, and what is needed to use it."""
+
+    model: TransformerLM
+    tokenizer: Tokenizer
+    objective: str
+    folder: Path | None
+    """Where it was loaded from; None for a model still in training."""
+
+
+def write_description(folder: Path, shape: ModelShape, objective: str, tokenizer: Tokenizer) -> None:
+    """Write everything but the weights into a checkpoint folder."""
+    description = {"format": FORMAT, "shape": shape.to_dict(), "objective": objective}
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    tokenizer.save(folder / TOKENIZER_FOLDER)
+
+
+def find_checkpoint(path: Path | str) -> Path:
+    """Resolve a checkpoint folder, or a run folder to its latest checkpoint.
+
+    Raises CheckpointError if there is none.
+    """
+    path = Path(path)
+    for candidate in (path, path / "checkpoints" / "latest"):
+        if (candidate / DESCRIPTION_FILE).is_file():
+            return candidate.resolve()
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: no such checkpoint or run folder; train a model first "
+            "(transformerlm-train --config config/resources/train.toml) or set checkpoint.path"
+        )
+    raise CheckpointError(f"{path}: neither a checkpoint (no {DESCRIPTION_FILE}) nor a run with checkpoints/latest")
+
+
+def read_description(folder: Path) -> tuple[ModelShape, str]:
+    """Read a checkpoint's shape and objective without loading its weights; raises CheckpointError."""
+    path = folder / DESCRIPTION_FILE
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if description["format"] != FORMAT:
+            raise CheckpointError(f"{path}: format {description['format']}, this version reads format {FORMAT}")
+        return ModelShape(**description["shape"]), str(description["objective"])
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a model description ({error}); choose another checkpoint") from error
+
+
+def load_model(path: Path | str, device: torch.device | str = "cpu") -> LoadedModel:
+    """Load a model for inference, in float32 on the given device.
+
+    path: a checkpoint or run folder.  Raises CheckpointError for anything missing, truncated or foreign.
+    """
+    folder = find_checkpoint(path)
+    shape, objective = read_description(folder)
+    tokenizer = Tokenizer.load(folder / TOKENIZER_FOLDER)
+    model = TransformerLM(shape)
+    load_weights(model, folder / WEIGHTS_FILE)
+    return LoadedModel(model.to(device).eval(), tokenizer, objective, folder)
+
+
+def load_weights(model: TransformerLM, path: Path) -> None:
+    """Fill a model from a safetensors file; raises CheckpointError if they do not fit each other."""
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: unreadable or truncated ({error}); choose another checkpoint") from error
+    if model.shape.tie_embeddings:
+        weights.setdefault("head.weight", weights.get("embedding.weight"))
+        weights.setdefault("embedding.weight", weights.get("head.weight"))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: does not fit the model that {DESCRIPTION_FILE} describes: {error}") from error

@@ -1,0 +1,116 @@
+"""Multi-head attention with grouped-query heads, in two equal backends.
+
+"mha" is written out and is the reference; "sdpa" hands the same computation to torch's fused kernels.
+"""
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from transformerlm.models.kv_cache import KVCache
+from transformerlm.models.rope import rotate
+
+AttentionBackend = Literal["mha", "sdpa"]
+SdpBackendName = Literal["auto", "flash", "mem_efficient", "math", "cudnn"]
+
+SDP_BACKENDS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "mem_efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPlan:
+    """What every layer of one forward pass shares."""
+
+    cos: Tensor
+    """[1 or batch, 1, seq, head_dim / 2] of the queries' positions."""
+    sin: Tensor
+    is_causal: bool
+    """True: position i sees 0 .. i through the kernel's own flag, without a dense mask."""
+    mask: Tensor | None = None
+    """[batch, 1, 1 or seq, keys] bool, True where a query may look; excludes is_causal."""
+    positions: Tensor | None = None
+    """[batch, seq] int64, where the keys go in the cache."""
+    cache: KVCache | None = None
+    cache_is_fresh: bool = False
+    """True while prefilling: nothing older is in the cache, so the new keys are all there is to see."""
+
+
+class Attention(nn.Module):
+    """Attention of num_heads queries over num_kv_heads keys and values (Ainslie et al. 2023, arXiv 2305.13245)."""
+
+    def __init__(
+        self,
+        d_model: int,
+        heads: tuple[int, int],
+        layer: int,
+        norm_eps: float | None = None,
+        backend: AttentionBackend = "sdpa",
+        sdp_backend: SdpBackendName = "auto",
+    ) -> None:
+        """heads: (num_heads, num_kv_heads).  norm_eps: epsilon of QK-norm, or None to go without it."""
+        super().__init__()
+        self.num_heads, self.num_kv_heads = heads
+        self.head_dim = d_model // self.num_heads
+        self.layer, self.backend, self.sdp_backend = layer, backend, sdp_backend
+        self.qkv = nn.Linear(d_model, (self.num_heads + 2 * self.num_kv_heads) * self.head_dim, bias=False)
+        self.out = nn.Linear(self.num_heads * self.head_dim, d_model, bias=False)
+        # QK-norm keeps the attention logits bounded (Dehghani et al. 2023, arXiv 2302.05442).
+        has_qk_norm = norm_eps is not None
+        self.query_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if has_qk_norm else nn.Identity()
+        self.key_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if has_qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
+        """x: [batch, seq, d_model] -> the same shape."""
+        batch, seq, _ = x.shape
+        heads = self.qkv(x).view(batch, seq, -1, self.head_dim).transpose(1, 2)  # [batch, all heads, seq, head_dim]
+        queries, keys, values = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
+        queries = rotate(self.query_norm(queries), plan.cos, plan.sin)
+        keys = rotate(self.key_norm(keys), plan.cos, plan.sin)
+        if plan.cache is not None:
+            cached = plan.cache.write(self.layer, keys, values, plan.positions)
+            if not plan.cache_is_fresh:
+                keys, values = cached
+        mixed = self.attend(queries, keys, values, plan)
+        return self.out(mixed.transpose(1, 2).reshape(batch, seq, -1))
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, plan: AttentionPlan) -> Tensor:
+        """Mix the values.
+
+        queries: [batch, heads, seq, head_dim].  keys, values: [batch, kv_heads, keys, head_dim].
+        Returns [batch, heads, seq, head_dim].
+        """
+        if self.backend == "mha":
+            return attend_reference(queries, keys, values, plan)
+        kernels = nullcontext() if self.sdp_backend == "auto" else sdpa_kernel(SDP_BACKENDS[self.sdp_backend])
+        with kernels:
+            return F.scaled_dot_product_attention(
+                queries,
+                keys,
+                values,
+                attn_mask=plan.mask,
+                is_causal=plan.is_causal,
+                enable_gqa=self.num_heads != self.num_kv_heads,
+            )
+
+
+def attend_reference(queries: Tensor, keys: Tensor, values: Tensor, plan: AttentionPlan) -> Tensor:
+    """Compute softmax(q k^T / sqrt(head_dim)) v as it is written; shapes as in Attention.attend."""
+    group = queries.shape[1] // keys.shape[1]
+    keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
+    scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])  # [batch, heads, seq, keys]
+    mask = plan.mask
+    if plan.is_causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.softmax(dim=-1) @ values

@@ -1,0 +1,190 @@
+"""A decoder-only Transformer: RMSNorm, SwiGLU, rotary positions, grouped-query attention, no biases.
+
+    tokens [batch, seq]
+      -> embedding                                        [batch, seq, d_model]
+      -> num_layers x (x + attention(norm x); x + feed_forward(norm x))
+      -> norm -> head                                     [batch, seq, vocab_size]
+
+Whether a position sees only its past (autoregressive) or everything (diffusion) is an argument of each call, not of
+the model: one set of weights can serve both.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from transformerlm.models.attention import Attention, AttentionBackend, AttentionPlan, SdpBackendName
+from transformerlm.models.kv_cache import KVCache
+from transformerlm.models.layers import Block
+from transformerlm.models.rope import RotaryEmbedding
+
+VOCAB_MULTIPLE = 64
+INIT_STD = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Everything that fixes a model's parameters and how it computes."""
+
+    vocab_size: int
+    context_length: int
+    d_model: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    d_ff: int
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+    qk_norm: bool = False
+    tie_embeddings: bool = False
+    attention_backend: AttentionBackend = "sdpa"
+    sdp_backend: SdpBackendName = "auto"
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.num_heads:
+            raise ValueError(f"num_heads = {self.num_heads} must divide d_model = {self.d_model}")
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_kv_heads = {self.num_kv_heads} must divide num_heads = {self.num_heads}")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.d_model // self.num_heads
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """vocab_size rounded up, so that the largest matrix product has friendly edges."""
+        return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as plain values, for a checkpoint's JSON."""
+        return asdict(self)
+
+
+class TransformerLM(nn.Module):
+    """The language model: tokens in, logits out."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.padded_vocab_size, shape.d_model)
+        self.rope = RotaryEmbedding(shape.head_dim, shape.context_length, shape.rope_theta)
+        self.blocks = nn.ModuleList(self._block(layer) for layer in range(shape.num_layers))
+        self.norm = nn.RMSNorm(shape.d_model, eps=shape.norm_eps)
+        self.head = nn.Linear(shape.d_model, shape.padded_vocab_size, bias=False)
+        if shape.tie_embeddings:
+            self.head.weight = self.embedding.weight
+        self.reset_parameters()
+
+    def _block(self, layer: int) -> Block:
+        shape = self.shape
+        norm_eps = shape.norm_eps if shape.qk_norm else None
+        heads = (shape.num_heads, shape.num_kv_heads)
+        attention = Attention(shape.d_model, heads, layer, norm_eps, shape.attention_backend, shape.sdp_backend)
+        return Block(shape.d_model, shape.d_ff, shape.norm_eps, attention)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw weights from N(0, 0.02^2), residual outputs scaled by 1/sqrt(2 num_layers).
+
+        The scaling keeps the residual stream's variance independent of depth (Radford et al. 2019, GPT-2, 2.3).
+        """
+        residual_std = INIT_STD / (2 * self.shape.num_layers) ** 0.5
+        for name, parameter in self.named_parameters():
+            if name.endswith(("attention.out.weight", "feed_forward.down.weight")):
+                parameter.normal_(std=residual_std)
+            elif parameter.ndim >= 2:
+                parameter.normal_(std=INIT_STD)
+            else:
+                parameter.fill_(1.0)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        is_causal: bool,
+        valid: Tensor | None = None,
+        selected: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Return the logits.
+
+        tokens: [batch, seq] int64.
+        valid: [batch, seq] bool, False on padding, which no position then sees. Causal models do not need it for
+            padding on the right.
+        selected: [n] int64 indices into the flattened [batch * seq]: project only these onto the vocabulary.
+        positions: [batch, seq] int64, needed with a cache; otherwise 0 .. seq-1.
+        cache: keys and values of earlier positions; the new ones are added (causal only).
+        Returns [batch, seq, vocab_size], or [n, vocab_size] if `selected` is given.
+        Raises ValueError if seq exceeds the context length.
+        """
+        hidden = self.hidden_states(tokens, self.plan_attention(tokens, is_causal, valid, positions, cache))
+        if selected is not None:
+            hidden = hidden.flatten(0, 1)[selected]
+        return self.head(hidden)[..., : self.shape.vocab_size]
+
+    def hidden_states(self, tokens: Tensor, plan: AttentionPlan) -> Tensor:
+        """Run the trunk: [batch, seq] int64 -> normalised [batch, seq, d_model], ready for the head."""
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            x = block(x, plan)
+        return self.norm(x)
+
+    def plan_attention(
+        self,
+        tokens: Tensor,
+        is_causal: bool,
+        valid: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> AttentionPlan:
+        """Decide once per pass what every layer needs: rotations, and the cheapest mask that is right."""
+        seq = tokens.shape[1]
+        if seq > self.shape.context_length:
+            raise ValueError(f"{seq} tokens exceed model.context_length = {self.shape.context_length}")
+        cos, sin = self.rope.tables(seq, positions)
+        if cache is None:
+            mask = None if valid is None or is_causal else valid[:, None, None, :]
+            return AttentionPlan(cos, sin, is_causal, mask)
+        assert is_causal, "a key-value cache of this kind serves causal attention only"
+        assert positions is not None, "with a cache, every token must say where it stands"
+        is_fresh = cache.length == 0
+        cache.advance(seq)
+        if is_fresh:
+            return AttentionPlan(cos, sin, True, None, positions, cache, cache_is_fresh=True)
+        keys = torch.arange(cache.length, device=tokens.device)
+        mask = keys <= positions[:, None, :, None]  # [batch, 1, seq, length]
+        return AttentionPlan(cos, sin, False, mask, positions, cache)
+
+    def new_cache(self, batch: int, capacity: int) -> KVCache:
+        """Allocate an empty cache for `batch` rows of up to `capacity` positions."""
+        shape = self.shape
+        sizes = (shape.num_layers, batch, shape.num_kv_heads, capacity, shape.head_dim)
+        weight = self.embedding.weight
+        return KVCache(sizes, weight.dtype, weight.device)
+
+    def parameter_count(self) -> int:
+        """Count the parameters, tied ones once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def flops_per_token(self, seq: int, *, is_causal: bool, is_training: bool = True) -> int:
+        """Count the floating-point operations of the matrix products for one token of a row of `seq` tokens.
+
+        Two per weight of every matrix (the embedding is a look-up and counts nothing), plus 4 * width per layer and
+        visible key for the two attention products; a causal query sees (seq + 1) / 2 keys on average. The backward
+        pass doubles the work of the forward pass, so training counts three times.
+        """
+        shape = self.shape
+        weights = sum(p.numel() for name, p in self.blocks.named_parameters() if p.ndim >= 2)
+        weights += shape.padded_vocab_size * shape.d_model
+        keys = (seq + 1) / 2 if is_causal else seq
+        forward = 2 * weights + 4 * shape.num_layers * shape.d_model * keys
+        return round(forward * (3 if is_training else 1))
+
+    def kv_bytes_per_token(self, dtype: torch.dtype | None = None) -> int:
+        """Count the bytes one position occupies in the KV cache, by default in the weights' dtype."""
+        shape = self.shape
+        width = (dtype or self.embedding.weight.dtype).itemsize
+        return 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * width

@@ -1,0 +1,33 @@
+"""Next-token prediction: the loss is -log p(x_1 .. x_n | x_0), exactly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transformerlm.objectives.base import LossOutput, NoiseContext
+
+
+@dataclass(frozen=True, slots=True)
+class Autoregressive:
+    """Cross-entropy of token i + 1 at position i, under causal attention."""
+
+    lookahead: int = 1
+    is_causal: bool = True
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], context: NoiseContext) -> LossOutput:
+        """Score rows of context + 1 tokens; padding (valid = False) must stand on the right.
+
+        A row of n tokens has n - 1 targets. Deterministic: `context` is not used.
+        """
+        tokens = batch["tokens"]
+        logits = model(tokens[:, :-1], is_causal=True)
+        targets = tokens[:, 1:]
+        if "valid" not in batch:
+            loss_sum = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+            return LossOutput(loss_sum, loss_sum.new_tensor(targets.numel()))
+        is_target = batch["valid"][:, 1:]
+        nats = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+        loss_sum = (nats * is_target.flatten()).sum()
+        return LossOutput(loss_sum, is_target.sum().to(loss_sum.dtype))

@@ -1,0 +1,47 @@
+"""What every objective takes and gives.
+
+An objective is called with the model, a batch and the step's context, and returns a *sum* with the weight to divide it
+by. The training loop adds sums and weights over micro-batches and ranks before dividing, so a global batch may be cut
+anywhere. The names match trainkit's contract by structure; neither package imports the other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LossOutput:
+    """The loss of one micro-batch, not yet divided."""
+
+    loss_sum: Tensor
+    """[] nats, summed over tokens; differentiable."""
+    weight: Tensor
+    """[] the number of tokens to divide by."""
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    """[] each; further sums, divided by the same weight when reported."""
+
+
+class NoiseContext(Protocol):
+    """Where a micro-batch stands in the step's global batch, and the randomness that all of it shares."""
+
+    rng: torch.Generator
+    """In the same state for every rank and micro-batch of a step."""
+    first_row: int
+    total_rows: int
+
+
+class LanguageObjective(Protocol):
+    """A training objective over rows of tokens."""
+
+    lookahead: int
+    """Tokens a row needs beyond the context length: 1 if position i is scored on token i + 1, else 0."""
+    is_causal: bool
+    """Whether the model is run with causal attention."""
+
+    def __call__(self, model: torch.nn.Module, batch: Mapping[str, Tensor], context: NoiseContext) -> LossOutput:
+        """Score a batch with "tokens" [batch, seq] int64 and, if padded, "valid" [batch, seq] bool."""
+        ...
