@@ -1,0 +1,1 @@
+"""Configuration: the schema of every TOML section, and how files and --set become one checked object."""

@@ -1,0 +1,132 @@
+"""Check the files that a configuration names, before anything heavy starts.
+
+The schema cannot: a configuration may be written on one machine for another.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from glob import has_magic, iglob
+from pathlib import Path
+from typing import Any
+
+from config.roots import BenchInferConfig, InferConfig, TrainConfig, TrainTokenizerConfig
+from config.section import Section
+from config.sections.data import DataSection, MegatronSection, TokenizerFilesSection
+from config.sections.tokenizer import END_OF_TEXT, MASK
+
+NEWEST_RUN = "latest"  # of checkpointing.resume_from
+
+
+def check_files(config: Section) -> list[str]:
+    """Return a line for each file that is missing or does not fit, as `section.key: what is wrong and what to do`."""
+    match config:
+        case TrainConfig():
+            return [*_check_tokenizer(config), *_check_corpus(config.data), *_check_resume(config)]
+        case TrainTokenizerConfig(data=data, tokenizer=tokenizer):
+            return [*_check_data_files(data.data_files), *_check_output_folder(tokenizer.output_dir)]
+        case InferConfig() | BenchInferConfig() if config.checkpoint is not None:
+            return list(_check_checkpoint(config.checkpoint.path))
+    return []
+
+
+def _check_tokenizer(config: TrainConfig) -> Iterator[str]:
+    files = config.data.tokenizer
+    missing = [
+        f"data.tokenizer.{key}: no such file: {path}{_beside(path)}; make one with transformerlm-train-tokenizer, "
+        "or correct the path"
+        for key, path in files
+        if not Path(path).is_file()
+    ]
+    yield from missing
+    if not missing:
+        yield from _check_vocabulary(config, files)
+
+
+def _check_vocabulary(config: TrainConfig, files: TokenizerFilesSection) -> Iterator[str]:
+    """Compare the vocabulary with the model and the objective; the tokenizer itself checks all the rest."""
+    vocabulary, specials = _read_json(files.vocab_path), _read_json(files.special_tokens_path)
+    if not isinstance(vocabulary, dict):
+        yield f"data.tokenizer.vocab_path: {files.vocab_path} is not a JSON table of tokens and ids; train it again"
+        return
+    if len(vocabulary) != config.model.vocab_size:
+        yield (
+            f"model.vocab_size: {config.model.vocab_size}, but the tokenizer {files.vocab_path} has "
+            f"{len(vocabulary)} tokens; set model.vocab_size = {len(vocabulary)}"
+        )
+    if isinstance(specials, dict):
+        specials = specials.get("special_tokens")
+    if not isinstance(specials, list):
+        yield f"data.tokenizer.special_tokens_path: {files.special_tokens_path} lists no tokens; train it again"
+        return
+    needed = {END_OF_TEXT: "training", MASK: 'objective.name = "masked_diffusion"'}
+    if config.objective.name != "masked_diffusion":
+        del needed[MASK]
+    for token, reason in needed.items():
+        if token not in specials:
+            yield (
+                f"data.tokenizer.special_tokens_path: {files.special_tokens_path} has no {token}, which {reason} "
+                f"needs; train a tokenizer with it in tokenizer.special_tokens"
+            )
+
+
+def _check_corpus(data: DataSection) -> Iterator[str]:
+    if not isinstance(data, MegatronSection):
+        yield from _check_data_files(data.data_files)
+        return
+    for key in ("megatron_train_prefix", "megatron_val_prefix"):
+        prefix = data.megatron_train_prefix if key == "megatron_train_prefix" else data.megatron_val_prefix
+        for suffix in (".bin", ".idx"):
+            if not Path(prefix + suffix).is_file():
+                yield f"data.{key}: no such file: {prefix}{suffix}{_beside(prefix + suffix)}; correct the path"
+
+
+def _check_data_files(data_files: str | tuple[str, ...] | Mapping[str, Any] | None, key: str = "") -> Iterator[str]:
+    """Report each path or glob that finds no file, and files without a byte. Addresses (`hf://...`) are not checked."""
+    if isinstance(data_files, Mapping):
+        for split, files in data_files.items():
+            yield from _check_data_files(files, f".{split}")
+        return
+    for pattern in (data_files,) if isinstance(data_files, str) else data_files or ():
+        if "://" in pattern:
+            continue
+        found = [Path(each) for each in iglob(pattern, recursive=True)]
+        files = [each for each in found if each.is_file()]
+        if not files:
+            what = "is a folder" if found and not has_magic(pattern) else "finds no file"
+            remedy = f'write "{pattern.rstrip("/")}/*"' if what == "is a folder" else "correct the path"
+            yield f'data.data_files{key}: "{pattern}" {what}{_beside(pattern)}; {remedy}'
+        elif not any(each.stat().st_size for each in files):
+            yield f'data.data_files{key}: "{pattern}" is empty, there is nothing to learn from; name files with text'
+
+
+def _check_resume(config: TrainConfig) -> Iterator[str]:
+    wanted, runs = config.checkpointing.resume_from, Path(config.logging.runs_path)
+    path = runs / NEWEST_RUN if wanted == NEWEST_RUN else Path(wanted)
+    if wanted and not path.exists():
+        yield f'checkpointing.resume_from: no run or checkpoint at {path}; set it to "" to start anew'
+
+
+def _check_checkpoint(path: str) -> Iterator[str]:
+    if not Path(path).exists():
+        yield (
+            f"checkpoint.path: no run or checkpoint at {path}{_beside(path)}; train one first "
+            "(transformerlm-train --config config/resources/train.toml), or correct the path"
+        )
+
+
+def _check_output_folder(path: str) -> Iterator[str]:
+    if Path(path).exists() and not Path(path).is_dir():
+        yield f"tokenizer.output_dir: {path} is a file; choose a folder"
+
+
+def _read_json(path: str) -> Any:
+    """Return what a JSON file holds, None if it is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def _beside(path: str) -> str:
+    """Return where a relative path was looked for: the most frequent surprise."""
+    return "" if Path(path).is_absolute() or "://" in path else f" below {Path.cwd()}"

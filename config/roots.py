@@ -1,0 +1,165 @@
+"""The four configurations: the sections that each command reads, and the rules between sections."""
+
+from typing import Any
+
+from pydantic import Field
+
+from config.section import Section, rule
+from config.sections.benchmark import BenchmarkSection
+from config.sections.checkpoint import CheckpointSection
+from config.sections.checkpointing import CheckpointingSection
+from config.sections.data import DataSection, TokenizerCorpusSection, missing_split
+from config.sections.ddp import DdpSection
+from config.sections.inference import InferenceSection
+from config.sections.logging import LoggingSection
+from config.sections.model import ModelSection
+from config.sections.objective import AnyObjective, ObjectiveSection
+from config.sections.optimizer import OptimizerSection
+from config.sections.sampling import SamplingSection
+from config.sections.tokenizer import TokenizerSection
+from config.sections.training import TrainingSection
+from config.sections.wandb import WandbSection
+
+
+class TrainConfig(Section):
+    """Everything transformerlm-train reads."""
+
+    model: ModelSection
+    """The Transformer to train."""
+    objective: ObjectiveSection
+    """What it learns to predict."""
+    optimizer: OptimizerSection
+    """How gradients become updates."""
+    training: TrainingSection
+    """The training loop."""
+    data: DataSection
+    """The text, and the tokenizer."""
+    sampling: SamplingSection = SamplingSection()
+    """Texts generated during training."""
+    ddp: DdpSection = DdpSection()
+    """Several processes at once."""
+    logging: LoggingSection = LoggingSection()
+    """What is recorded."""
+    wandb: WandbSection = WandbSection()
+    """Weights & Biases."""
+    checkpointing: CheckpointingSection = CheckpointingSection()
+    """What is saved."""
+
+    @rule("optimizer.warmup_steps", "training.max_steps")
+    def warmup_ends(warmup_steps: int, max_steps: int) -> str | None:
+        """Require a warmup that reaches the full learning rate."""
+        if warmup_steps < max_steps:
+            return None
+        return f"{warmup_steps} warmup steps do not end before training.max_steps = {max_steps}; lower them"
+
+    @rule("optimizer.decay_steps", "optimizer.warmup_steps", "training.max_steps")
+    def decay_follows_warmup(decay_steps: int | None, warmup_steps: int, max_steps: int) -> str | None:
+        """Require a decay that begins after the warmup."""
+        if decay_steps is None or warmup_steps >= max_steps or warmup_steps + decay_steps <= max_steps:
+            return None
+        return (
+            f"{decay_steps} steps of decay and {warmup_steps} of warmup do not fit into training.max_steps = "
+            f"{max_steps}; use at most {max_steps - warmup_steps}"
+        )
+
+    @rule("data.pad_token_id", "model.vocab_size")
+    def padding_is_a_token(pad_token_id: int | None, vocab_size: int) -> str | None:
+        """Require an id inside the vocabulary."""
+        if pad_token_id is None or pad_token_id < vocab_size:
+            return None
+        return f"{pad_token_id} is outside the vocabulary; use an id below model.vocab_size = {vocab_size}"
+
+    @rule("data.val_split", "data.data_files", "training.skip_validation")
+    def validation_split_is_there(val_split: str, data_files: object, skip_validation: bool) -> str | None:
+        """Require a validation split that data_files name, if there is to be validation."""
+        problem = None if skip_validation else missing_split(val_split, data_files)
+        return f"{problem}, or set training.skip_validation = true" if problem else None
+
+    @rule("sampling.total_length", "model.context_length")
+    def samples_fit_the_context(total_length: int | None, context_length: int) -> str | None:
+        """Require samples no longer than the model's context."""
+        return _beyond_context(total_length, context_length)
+
+    @rule("sampling.generation_mode", "objective.name")
+    def samples_match_the_objective(generation_mode: str, objective: str) -> str | None:
+        """Require the way of generating that the model is trained for."""
+        return _wrong_mode(generation_mode, objective)
+
+    @rule("ddp.backend", "training.device")
+    def backend_fits_the_device(backend: str, device: str) -> str | None:
+        """Refuse nccl, which talks between GPUs only, on CPUs."""
+        if (backend, device) == ("nccl", "cpu"):
+            return 'nccl works between GPUs only, and training.device = "cpu"; use "auto" or "gloo"'
+        return None
+
+
+class InferConfig(Section):
+    """Everything transformerlm-infer reads; the model's shape, tokenizer and objective come from the checkpoint."""
+
+    checkpoint: CheckpointSection = CheckpointSection()
+    """The trained model."""
+    inference: InferenceSection = InferenceSection()
+    """What to generate."""
+
+
+class TrainTokenizerConfig(Section):
+    """Everything transformerlm-train-tokenizer reads."""
+
+    data: TokenizerCorpusSection
+    """The text to learn from."""
+    tokenizer: TokenizerSection
+    """The vocabulary to make."""
+
+
+class BenchInferConfig(Section):
+    """Everything transformerlm-bench-infer reads: a checkpoint, or the shape of a model with random weights."""
+
+    checkpoint: CheckpointSection | None = None
+    """The trained model to measure; leave the section out to measure a random one."""
+    model: ModelSection | None = None
+    """Shape of a random model, instead of [checkpoint]."""
+    objective: AnyObjective | None = Field(None, discriminator="name")
+    """What that random model is taken to predict."""
+    inference: InferenceSection = InferenceSection()
+    """What to generate."""
+    benchmark: BenchmarkSection = BenchmarkSection()
+    """How to measure."""
+
+    @rule("checkpoint", "model", "objective")
+    def one_model_to_measure(checkpoint: Any, model: Any, objective: Any) -> str | None:
+        """Require either a checkpoint or a random model, and that one whole."""
+        if checkpoint is not None and (model is not None or objective is not None):
+            return "a checkpoint brings its own model and objective; remove [checkpoint], or [model] and [objective]"
+        if checkpoint is None and (model is None or objective is None):
+            return "nothing to measure; add [checkpoint] with a path, or both [model] and [objective]"
+        return None
+
+    @rule("inference.total_length", "benchmark.prompt_length")
+    def something_is_generated(total_length: int | None, prompt_length: int) -> str | None:
+        """Require room after the prompt."""
+        if total_length is None or total_length > prompt_length:
+            return None
+        return f"{total_length} leaves nothing to generate after benchmark.prompt_length = {prompt_length}; raise it"
+
+    @rule("inference.total_length", "model.context_length")
+    def texts_fit_the_context(total_length: int | None, context_length: int) -> str | None:
+        """Require texts no longer than the model's context."""
+        return _beyond_context(total_length, context_length)
+
+    @rule("inference.generation_mode", "objective.name")
+    def mode_matches_the_objective(generation_mode: str, objective: str) -> str | None:
+        """Require the way of generating that the model is made for."""
+        return _wrong_mode(generation_mode, objective)
+
+
+def _beyond_context(total_length: int | None, context_length: int) -> str | None:
+    if total_length is None or total_length <= context_length:
+        return None
+    return f"{total_length} is above model.context_length = {context_length}; lower it"
+
+
+def _wrong_mode(generation_mode: str, objective: str) -> str | None:
+    fitting = "autoregressive" if objective == "autoregressive" else "diffusion"
+    if generation_mode in ("auto", fitting):
+        return None
+    return f'"{generation_mode}" does not fit objective.name = "{objective}"; use "auto" or "{fitting}"'

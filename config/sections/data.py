@@ -1,0 +1,179 @@
+"""[data]: where text comes from and how it becomes rows of tokens. `pipeline_mode` chooses.
+
+`dataset_name` is one of
+- "synthetic/stories": the embedded corpus, generated on the fly, no files;
+- "text", "json", "parquet": your own files, named by `data_files`;
+- any dataset of the Hugging Face Hub, such as "SimpleStories/SimpleStories".
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from config.section import NonEmptyText, Section, TextList, rule
+
+STORIES = "synthetic/stories"
+FILE_FORMATS = ("text", "json", "parquet")
+FORMAT_OF_SUFFIX = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+DataFiles = str | TextList | dict[str, str | TextList]
+
+
+class TokenizerFilesSection(Section):
+    """The files of a trained tokenizer, as written by transformerlm-train-tokenizer."""
+
+    vocab_path: NonEmptyText
+    """vocab.json: each token and its id."""
+    merges_path: NonEmptyText
+    """merges.txt: the pairs to merge, in order."""
+    special_tokens_path: NonEmptyText
+    """special_tokens.json: tokens that text never merges into, such as <|endoftext|>."""
+
+
+class CorpusSection(Section):
+    """Keys shared by everything that reads documents of text."""
+
+    dataset_name: NonEmptyText
+    """"synthetic/stories", "text", "json", "parquet", or a dataset of the Hugging Face Hub."""
+    dataset_config: str = ""
+    """Configuration of a Hub dataset that has several; empty for the only one."""
+    data_files: DataFiles | None = None
+    """For "text", "json", "parquet": a path or glob, a list of them, or a table split = path(s)."""
+    text_field: NonEmptyText = "text"
+    """Column that holds the text."""
+    sample_by: Literal["line", "paragraph", "document"] = "paragraph"
+    """For "text": what one document is; `paragraph` ends at an empty line, `document` is a whole file."""
+
+    @rule("dataset_name")
+    def dataset_has_a_name_not_a_path(dataset_name: str) -> str | None:
+        """Refuse what is surely no dataset: a misspelt embedded corpus, or a file where its format belongs."""
+        if dataset_name.startswith("synthetic/") and dataset_name != STORIES:
+            return f'there is no embedded corpus "{dataset_name}"; use "{STORIES}"'
+        file_format = FORMAT_OF_SUFFIX.get(PurePath(dataset_name.removesuffix(".gz")).suffix)
+        if file_format:
+            return f'this is a file; write dataset_name = "{file_format}" and data_files = "{dataset_name}"'
+        return None
+
+    @rule("data_files", "dataset_name")
+    def files_where_they_are_read(data_files: object, dataset_name: str) -> str | None:
+        """Require files for the file formats, and refuse them where they would silently be ignored."""
+        if dataset_name in FILE_FORMATS and data_files is None:
+            return f'required by dataset_name = "{dataset_name}"; name your files: data_files = "my/corpus/*.txt"'
+        if dataset_name == STORIES and data_files is not None:
+            return f'"{STORIES}" reads no files; remove data_files or set dataset_name = "text"'
+        if data_files is not None and not all(_file_names(data_files)):
+            return "names no file; leave it out, or name your files"
+        return None
+
+
+class PipelineSection(Section):
+    """What all pipelines share: a mode and a tokenizer."""
+
+    pipeline_mode: str
+    """How text becomes rows; chooses among the sections below."""
+    tokenizer: TokenizerFilesSection
+    """The tokenizer to train with."""
+
+
+class DocumentsSection(CorpusSection, PipelineSection):
+    """Keys shared by the two modes that tokenize while training."""
+
+    train_split: NonEmptyText = "train"
+    """Split to train on; with streaming = false a slice works too: "train[:95%]"."""
+    val_split: NonEmptyText = "validation"
+    """Split to validate on."""
+    streaming: bool = True
+    """Read while training, in constant memory; false prepares the whole dataset on disk first."""
+    shuffle_buffer_size: NonNegativeInt = 1000
+    """Documents among which the next one is drawn at random; 0 keeps the order of the corpus."""
+    shuffle_seed: NonNegativeInt = 0
+    """Seed of that order."""
+
+    @rule("train_split", "data_files")
+    def train_split_is_there(train_split: str, data_files: object) -> str | None:
+        """Require a split that data_files name."""
+        return missing_split(train_split, data_files)
+
+    @rule("streaming", "train_split", "val_split")
+    def slices_need_the_whole(streaming: bool, train_split: str, val_split: str) -> str | None:
+        """Refuse slices of a stream, whose length nobody knows."""
+        sliced = [split for split in (train_split, val_split) if "[" in split]
+        return f'a stream has no slices such as "{sliced[0]}"; set streaming = false' if streaming and sliced else None
+
+
+class PackedSection(DocumentsSection):
+    """Documents one after the other, an end-of-text token between them, cut into full rows: nothing is padded."""
+
+    pipeline_mode: Literal["packed"]
+    """Concatenate documents and cut rows of the context length."""
+
+
+class RowsSection(DocumentsSection):
+    """One document per row: cut at the context length, padded up to it."""
+
+    pipeline_mode: Literal["rows"]
+    """Keep one document per row."""
+    pad_token_id: NonNegativeInt | None = None
+    """Token that fills short rows; it takes no part in loss or attention. Default: the end-of-text token."""
+
+
+class MegatronSection(PipelineSection):
+    """Tokens prepared beforehand, memory-mapped from a Megatron pair of files prefix.bin and prefix.idx."""
+
+    pipeline_mode: Literal["megatron"]
+    """Read tokenized files."""
+    megatron_train_prefix: NonEmptyText
+    """Path of the training files, without .bin or .idx."""
+    megatron_val_prefix: NonEmptyText
+    """Path of the validation files, without .bin or .idx."""
+    shuffle_seed: NonNegativeInt = 0
+    """Seed of the order of the rows."""
+
+
+DataSection = Annotated[PackedSection | RowsSection | MegatronSection, Field(discriminator="pipeline_mode")]
+
+
+class TokenizerCorpusSection(CorpusSection):
+    """[data] of transformerlm-train-tokenizer: the text a tokenizer learns from."""
+
+    split: NonEmptyText = "train"
+    """Split to read."""
+    max_documents: PositiveInt | None = None
+    """Read no more than this many documents. Default: all; "synthetic/stories" has no end and requires it."""
+
+    @rule("split", "data_files")
+    def split_is_there(split: str, data_files: object) -> str | None:
+        """Require a split that data_files name."""
+        return missing_split(split, data_files)
+
+    @rule("max_documents", "dataset_name")
+    def endless_corpus_is_cut(max_documents: int | None, dataset_name: str) -> str | None:
+        """Require an end."""
+        if dataset_name == STORIES and max_documents is None:
+            return f'required by dataset_name = "{STORIES}", which has no end; try 20000'
+        return None
+
+
+def _file_names(data_files: object) -> Iterator[str]:
+    """Yield every path or glob; an empty list or table counts as an empty name."""
+    if isinstance(data_files, Mapping) and data_files:
+        yield from (name for files in data_files.values() for name in _file_names(files))
+    else:
+        yield from (data_files,) if isinstance(data_files, str) else data_files or ("",)
+
+
+def missing_split(split: str, data_files: object) -> str | None:
+    """Answer what is wrong with a split that `data_files` do not offer, or None."""
+    if data_files is None:
+        return None  # the dataset knows its own splits
+    named = tuple(data_files) if isinstance(data_files, Mapping) else ("train",)
+    base = split.partition("[")[0]
+    if base in named:
+        return None
+    if isinstance(data_files, Mapping):
+        return f'data_files has no "{base}", only {", ".join(named)}; add it or use one of them'
+    return (
+        f'data_files without split names are all "train", so there is no "{base}"; write data_files = '
+        f'{{ train = "...", {base} = "..." }}, or slice with streaming = false: "train[95%:]"'
+    )

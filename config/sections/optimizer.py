@@ -1,0 +1,51 @@
+"""[optimizer]: how gradients become updates. `name` chooses; each choice has its own keys."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from config.section import Section, rule
+
+Betas = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Field(strict=False)]
+
+
+class AdamWSection(Section):
+    """AdamW with a learning-rate schedule; norms and embeddings are not decayed."""
+
+    name: Literal["adamw"]
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    max_learning_rate: PositiveFloat
+    """Learning rate after warmup."""
+    min_learning_rate: NonNegativeFloat = 0.0
+    """Learning rate at the last step, for the schedules that decay."""
+    schedule: Literal["cosine", "constant", "warmup_stable_decay"] = "cosine"
+    """Course of the learning rate after warmup."""
+    warmup_steps: NonNegativeInt = 0
+    """Steps over which the learning rate rises linearly from 0 [optimizer steps]."""
+    decay_steps: PositiveInt | None = None
+    """Length of the final decay of `warmup_stable_decay`, which requires it [optimizer steps]."""
+    betas: Betas = (0.9, 0.95)
+    """Decay of the running mean of the gradient and of its square."""
+    eps: PositiveFloat = 1e-8
+    """Added to the denominator of the update."""
+    weight_decay: NonNegativeFloat = 0.1
+    """Share of a matrix that is taken away per step, times the learning rate."""
+    grad_clip_norm: NonNegativeFloat = 1.0
+    """Largest norm of the whole gradient, above which it is scaled down; 0 switches clipping off."""
+
+    @rule("min_learning_rate", "max_learning_rate")
+    def learning_rates_in_order(low: float, high: float) -> str | None:
+        """Require a schedule that falls."""
+        return None if low <= high else f"{low:g} is above max_learning_rate = {high:g}; lower it"
+
+    @rule("decay_steps", "schedule")
+    def decay_belongs_to_its_schedule(decay_steps: int | None, schedule: str) -> str | None:
+        """Require decay_steps exactly where a schedule uses them."""
+        if (schedule == "warmup_stable_decay") == (decay_steps is not None):
+            return None
+        if decay_steps is None:
+            return 'required by schedule = "warmup_stable_decay"; try a fifth of training.max_steps'
+        return f'not used by schedule = "{schedule}"; remove it or set schedule = "warmup_stable_decay"'
+
+
+OptimizerSection = AdamWSection  # a second choice makes this a union with discriminator "name", as in objective.py

@@ -1,0 +1,44 @@
+"""[training]: how long, on what and how exactly to train."""
+
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from config.section import Section, rule
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class TrainingSection(Section):
+    """The loop: its length, its batch, its validation, and the hardware it runs on."""
+
+    max_steps: PositiveInt
+    """Length of the training [optimizer steps]."""
+    batch_size: PositiveInt
+    """Sequences per rank and micro-step."""
+    grad_accum_steps: PositiveInt = 1
+    """Micro-steps per optimizer step; the global batch is batch_size x grad_accum_steps x ranks."""
+    eval_every: PositiveInt = 100
+    """Validate after every so many steps, and at the end [optimizer steps]."""
+    eval_batches: PositiveInt = 20
+    """Batches per validation and rank."""
+    skip_validation: bool = False
+    """Never validate; data.val_split is then not read."""
+    seed: NonNegativeInt = 0
+    """Seed of initial weights, masks and samples; the order of the data has data.shuffle_seed."""
+    device: Device = "auto"
+    """Where to train; `auto` takes CUDA if there is a GPU."""
+    precision: Precision = "auto"
+    """Type of the matrix multiplications; `auto` is bfloat16 where the hardware has it, else float32."""
+    compile: bool = False
+    """Compile the model with torch.compile: slow to start, faster afterwards on a GPU."""
+    on_nonfinite: Literal["stop"] = "stop"
+    """When the loss is not a number: stop, and name the step, its data and the last good checkpoint."""
+
+    @rule("precision", "device")
+    def half_precision_needs_a_gpu(precision: str, device: str) -> str | None:
+        """Refuse float16 on a CPU, where torch has no gradient scaling for it."""
+        if precision == "float16" and device == "cpu":
+            return 'float16 trains on a GPU only; use "auto", "float32" or "bfloat16" with device = "cpu"'
+        return None
