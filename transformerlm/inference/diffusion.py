@@ -100,7 +100,7 @@ def generate_diffusion(
         rows, columns = commits.nonzero(as_tuple=True)
         tokens[rows, window.positions[rows, columns]] = candidates[rows, columns]
         evaluations += 1
-        on_step(tokens.cpu())
+        on_step(tokens.to("cpu", copy=True))
     return tokens.tolist(), evaluations
 
 

@@ -18,7 +18,6 @@ from transformerlm.inference.autoregressive import generate_autoregressive
 from transformerlm.inference.diffusion import DiffusionSettings, generate_diffusion
 from transformerlm.inference.policies import Remasking
 from transformerlm.inference.sampling import SamplingSettings, row_generators
-from transformerlm.utils.dtypes import dtype_from_name
 
 GenerationMode = Literal["auto", "autoregressive", "diffusion"]
 MODE_OF_OBJECTIVE: dict[str, GenerationMode] = {"autoregressive": "autoregressive", "masked_diffusion": "diffusion"}
@@ -88,18 +87,6 @@ class Predictor:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(load_model(path, device))
 
-    def use_precision(self, name: str) -> None:
-        """Keep the weights in a narrower type: "float32", "bfloat16", "float16", or "auto".
-
-        "auto" is bfloat16 on a GPU that computes in it, else float32. Rotary tables stay float32: rounded to bfloat16
-        they would no longer tell neighbouring positions apart.
-        """
-        if name == "auto":
-            is_narrow = self.model.embedding.weight.is_cuda and torch.cuda.is_bf16_supported()
-            name = "bfloat16" if is_narrow else "float32"
-        for parameter in self.model.parameters():
-            parameter.data = parameter.data.to(dtype_from_name(name))
-
     def encode_prompt(self, prompt: str) -> list[int]:
         """Tokenize a prompt as the beginning of a document, which follows an end-of-text token in training."""
         return [self.tokenizer.end_of_text_id, *self.tokenizer.encode(prompt, allowed_special="none")]
@@ -120,8 +107,7 @@ class Predictor:
         self._check(encoded, settings)
         if not encoded:
             return []
-        mode = MODE_OF_OBJECTIVE[self.objective] if settings.mode == "auto" else settings.mode
-        run = self._run_autoregressive if mode == "autoregressive" else self._run_diffusion
+        run = self._run_diffusion if self.generates_by_diffusion(settings) else self._run_autoregressive
         self.model.eval()
         start = time.perf_counter()
         rows, evaluations = run(encoded, settings, on_update)
@@ -130,6 +116,11 @@ class Predictor:
             self._finish(prompt, len(tokens), row, settings.stop)
             for prompt, tokens, row in zip(prompts, encoded, rows, strict=True)
         ]
+
+    def generates_by_diffusion(self, settings: GenerationSettings) -> bool:
+        """Tell which way these settings generate."""
+        mode = MODE_OF_OBJECTIVE[self.objective] if settings.mode == "auto" else settings.mode
+        return mode == "diffusion"
 
     def _check(self, encoded: Sequence[Sequence[int]], settings: GenerationSettings) -> None:
         context_length = self.model.shape.context_length

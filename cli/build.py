@@ -1,0 +1,83 @@
+"""From sections of the configuration to objects: each builder takes its section and gives what it describes."""
+
+from config.sections.generation import GenerationSettings as GenerationSection
+from config.sections.model import ModelSection
+from config.sections.objective import MaskedDiffusionSection, ObjectiveSection
+from config.sections.optimizer import OptimizerSection
+from config.sections.training import TrainingSection
+from trainkit.trainer import TrainerSettings
+from trainkit.training.optim import AdamWSettings
+from trainkit.training.schedule import Schedule
+from transformerlm.inference.predictor import GenerationSettings
+from transformerlm.inference.sampling import SamplingSettings
+from transformerlm.models.transformer import ModelShape
+from transformerlm.objectives.autoregressive import Autoregressive
+from transformerlm.objectives.base import LanguageObjective
+from transformerlm.objectives.masked_diffusion import MaskedDiffusion
+from transformerlm.objectives.noise import SCHEDULES
+from transformerlm.tokenizer import Tokenizer
+
+
+def build_shape(section: ModelSection) -> ModelShape:
+    """Return the model's shape."""
+    return ModelShape(**section.model_dump())
+
+
+def build_objective(section: ObjectiveSection, tokenizer: Tokenizer) -> LanguageObjective:
+    """Return the training objective; the mask token comes from the tokenizer."""
+    if not isinstance(section, MaskedDiffusionSection):
+        return Autoregressive()
+    assert tokenizer.mask_id is not None, "config/checks.py requires a mask token"
+    return MaskedDiffusion(
+        mask_id=tokenizer.mask_id,
+        schedule=SCHEDULES[section.schedule](section.noise_epsilon),
+        time_sampling=section.time_sampling,
+        random_length_probability=section.random_length_probability,
+        head=section.head,
+        gather_capacity=section.gather_capacity,
+    )
+
+
+def build_schedule(section: OptimizerSection, max_steps: int) -> Schedule:
+    """Return the learning rate as a function of the step."""
+    return Schedule(
+        name=section.schedule,
+        max_learning_rate=section.max_learning_rate,
+        max_steps=max_steps,
+        min_learning_rate=section.min_learning_rate,
+        warmup_steps=section.warmup_steps,
+        decay_steps=section.decay_steps or 0,
+    )
+
+
+def build_trainer_settings(
+    training: TrainingSection, optimizer: OptimizerSection, log_every: int, save_every: int
+) -> TrainerSettings:
+    """Return what the training loop needs to know."""
+    return TrainerSettings(
+        schedule=build_schedule(optimizer, training.max_steps),
+        optimizer=AdamWSettings(betas=optimizer.betas, eps=optimizer.eps, weight_decay=optimizer.weight_decay),
+        grad_accum_steps=training.grad_accum_steps,
+        grad_clip_norm=optimizer.grad_clip_norm or None,
+        precision=training.precision,
+        compile=training.compile,
+        seed=training.seed,
+        log_every=log_every,
+        save_every=save_every,
+    )
+
+
+def build_generation(section: GenerationSection, context_length: int) -> GenerationSettings:
+    """Return sampling settings, with what is left out filled in from the model's context length."""
+    total_length = section.total_length or context_length
+    return GenerationSettings(
+        total_length=total_length,
+        sampling=SamplingSettings(section.temperature, section.top_k, section.top_p),
+        seed=section.seed,
+        mode=section.generation_mode,
+        stop=section.stop,
+        steps=section.steps or total_length,
+        block_length=section.block_length or total_length,
+        remasking=section.remasking,
+        cfg_scale=section.cfg_scale,
+    )

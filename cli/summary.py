@@ -1,0 +1,167 @@
+"""What a run ends with: the held-out loss beside baselines and the truth, and a few samples."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cli.build import build_generation
+from cli.sampling import generate_samples
+from cli.sources import RowShape, build_train_batches, build_val_batches
+from config.roots import TrainConfig
+from config.sections.data import STORIES, DocumentsSection, PackedSection
+from trainkit.data.documents import Shard
+from transformerlm.checkpoint import LoadedModel
+from transformerlm.inference.predictor import Generation, Predictor
+from transformerlm.likelihood.held_out import count_bytes, score_rows
+from transformerlm.likelihood.ngram import NgramBaseline
+from transformerlm.models.transformer import TransformerLM
+from transformerlm.synthetic import stories
+from transformerlm.synthetic.truth import story_rows, true_nats
+from transformerlm.tokenizer import Tokenizer
+
+SCORED_ROWS = 64
+MAX_BASELINE_TOKENS = 1_000_000
+SUMMARY_FILE = "summary.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table."""
+
+    name: str
+    nats_per_token: float
+    bits_per_byte: float
+    nats_per_story: float | None
+    is_bound: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Rows to score."""
+
+    tokens: Tensor
+    """[rows, seq] int64."""
+    valid: Tensor
+    """[rows, seq] bool."""
+    num_bytes: int
+    """UTF-8 bytes of the scored tokens: all but the first of each row."""
+    truth_nats: float | None
+    """Nats that the corpus itself gives these rows, if it knows."""
+
+    def line(self, name: str, nats: float, is_bound: bool = False) -> Line:
+        """Turn total nats into the units of the table."""
+        per_token = nats / int(self.valid[:, 1:].sum())
+        per_story = None if self.truth_nats is None else nats / self.truth_nats * stories.entropy_nats()
+        return Line(name, per_token, nats / math.log(2) / max(1, self.num_bytes), per_story, is_bound)
+
+
+def print_summary(
+    config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, folder: Path, tokens_seen: float
+) -> None:
+    """Score held-out rows, generate samples, print both, and keep them in the run folder."""
+    model.eval()
+    lines = [] if config.training.skip_validation else compare(config, model, tokenizer, int(tokens_seen))
+    samples = []
+    if config.sampling.prompts:
+        predictor = Predictor(LoadedModel(model, tokenizer, config.objective.name, folder=None))
+        settings = build_generation(config.sampling, config.model.context_length)
+        samples = generate_samples(predictor, config.sampling, settings)
+    is_stories = isinstance(config.data, DocumentsSection) and config.data.dataset_name == STORIES
+    valid_share = sum(stories.is_story(sample.text) for sample in samples) if samples and is_stories else None
+    if lines:
+        print(format_table(lines))
+    print(format_samples(samples, valid_share))
+    print(f"\ngenerate more: transformerlm-infer --config config/resources/infer.toml --set checkpoint.path={folder}")
+    record = {
+        "held_out": [asdict(line) for line in lines],
+        "samples": [sample.text for sample in samples],
+        "samples_that_are_stories": valid_share,
+    }
+    (folder / SUMMARY_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def compare(config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, tokens_seen: int) -> list[Line]:
+    """Score the model, the unigram and bigram baselines and, where it is known, the truth on the same rows."""
+    held_out = take_held_out(config, tokenizer)
+    baseline = count_baseline(config, tokenizer, max(2, min(tokens_seen, MAX_BASELINE_TOKENS)))
+    tokens, valid = held_out.tokens.numpy(), held_out.valid.numpy()[:, 1:]
+    unigram = float(baseline.unigram_nats(tokens[:, 1:])[valid].sum())
+    bigram = float(baseline.bigram_nats(tokens[:, :-1], tokens[:, 1:])[valid].sum())
+    device = model.embedding.weight.device
+    is_diffusion = config.objective.name == "masked_diffusion"
+    score = score_rows(
+        model,
+        held_out.tokens.to(device),
+        tokenizer.mask_id if is_diffusion else None,
+        torch.Generator().manual_seed(config.training.seed),
+        held_out.valid.to(device),
+    )
+    lines = [held_out.line("unigram", unigram), held_out.line("bigram", bigram)]
+    lines.append(held_out.line("this model", score.nats, score.is_bound))
+    if held_out.truth_nats is not None:
+        lines.append(held_out.line("the truth", held_out.truth_nats))
+    return lines
+
+
+def take_held_out(config: TrainConfig, tokenizer: Tokenizer) -> HeldOut:
+    """Take the first rows of the validation split; of packed stories, rows that each begin with a whole one."""
+    length, data = config.model.context_length, config.data
+    is_stories = isinstance(data, DocumentsSection) and data.dataset_name == STORIES
+    if is_stories and isinstance(data, PackedSection):
+        texts = (stories.story(data.val_split, index) for index in count())
+        tokens = story_rows(texts, tokenizer, SCORED_ROWS, length)
+        valid = torch.ones_like(tokens, dtype=torch.bool)
+    else:
+        batches = build_val_batches(data, tokenizer, RowShape(length, 0, SCORED_ROWS), Shard())
+        batch = next(batches)
+        tokens = batch["tokens"]
+        valid = batch.get("valid", torch.ones_like(tokens, dtype=torch.bool))
+    scored = [row[1:][seen[1:]].tolist() for row, seen in zip(tokens, valid, strict=True)]
+    num_bytes = sum(count_bytes(tokenizer, row) for row in scored)
+    truth = None
+    if is_stories:
+        rows = [row[seen].tolist() for row, seen in zip(tokens, valid, strict=True)]
+        truth = sum(true_nats(row, tokenizer) for row in rows)
+    return HeldOut(tokens, valid, num_bytes, truth)
+
+
+def count_baseline(config: TrainConfig, tokenizer: Tokenizer, num_tokens: int) -> NgramBaseline:
+    """Count as many training tokens as the model has seen, up to a million."""
+    batch = RowShape(config.model.context_length, 0, 1)
+    rows = build_train_batches(config.data, tokenizer, batch, Shard())
+    wanted = math.ceil(num_tokens / batch.row_length)
+    pieces = []
+    for row in islice(rows, wanted):
+        pieces.append(row["tokens"][row["valid"]] if "valid" in row else row["tokens"][0])
+    return NgramBaseline.count(np.concatenate([piece.numpy() for piece in pieces]), tokenizer.vocab_size)
+
+
+def format_table(lines: list[Line]) -> str:
+    """Lay the comparison out as a table; "<=" marks bounds."""
+    has_stories = any(line.nats_per_story is not None for line in lines)
+    header = f"{'held-out text':<14}{'nats/token':>12}{'bits/byte':>12}" + (
+        f"{'nats/story':>12}" if has_stories else ""
+    )
+    rows = ["", header]
+    for line in lines:
+        cells = [line.nats_per_token, line.bits_per_byte]
+        cells += [line.nats_per_story] if line.nats_per_story is not None else []
+        digits = [3, 3, 1]
+        texts = [f"{'<= ' if line.is_bound else ''}{cell:.{d}f}" for cell, d in zip(cells, digits, strict=False)]
+        rows.append(f"{line.name:<14}" + "".join(f"{text:>12}" for text in texts))
+    return "\n".join(rows)
+
+
+def format_samples(samples: list[Generation], num_stories: int | None) -> str:
+    """Show the samples, and how many of them the grammar accepts."""
+    if not samples:
+        return ""
+    verdict = "" if num_stories is None else f", {num_stories} of {len(samples)} are stories of the grammar"
+    shown = "\n\n".join(sample.text for sample in samples[:4])
+    return f"\nsamples{verdict}:\n\n{shown}"

@@ -1,0 +1,58 @@
+"""transformerlm-train: train a language model from a configuration file."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cli.command import Command, report, run_command
+
+if TYPE_CHECKING:
+    from config.roots import TrainConfig
+
+COMMAND = Command(
+    name="transformerlm-train",
+    summary="Train a Transformer language model, autoregressive or diffusion, as a TOML file describes it.",
+    config_name="TrainConfig",
+    example="""\
+examples:
+  transformerlm-train --config config/resources/train.toml
+      a small model on the embedded corpus, a few minutes on a CPU
+  transformerlm-train --config config/resources/train_diffusion.toml --set training.max_steps=2000
+      the same as a masked-diffusion model, trained longer
+  transformerlm-train --config config/resources/train.toml --set checkpointing.resume_from=latest
+      continue the newest run
+  torchrun --nproc-per-node 8 -m cli.train --config my.toml
+      eight processes; without torchrun: --set ddp.nproc_per_node=8
+
+Everything goes into runs/<name>/: config.toml, tokenizer/, metrics.jsonl, checkpoints/, summary.json.
+Ctrl-C finishes the step, saves, and says how to resume; a second Ctrl-C aborts.
+""",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_command(COMMAND, train, argv)
+
+
+def train(config: "TrainConfig", options: argparse.Namespace) -> int:
+    """Start the training processes and wait for them; returns the exit code."""
+    import torch
+
+    from cli.training import run_training
+    from trainkit.distributed.launch import LaunchSettings, launch
+    from trainkit.errors import CheckpointSaveError, NonFiniteLoss, WorkerError
+
+    processes = config.ddp.nproc_per_node
+    if processes == "auto":
+        processes = max(1, torch.cuda.device_count()) if config.training.device != "cpu" else 1
+    settings = LaunchSettings(nproc_per_node=processes, backend=config.ddp.backend, device=config.training.device)
+    try:
+        return launch(run_training, config, options.config, settings=settings)
+    except (NonFiniteLoss, CheckpointSaveError, WorkerError) as error:
+        return report(str(error).splitlines(), exit_code=1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

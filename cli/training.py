@@ -1,0 +1,155 @@
+"""One training process: build everything from the configuration, train, and report."""
+
+import os
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+from cli.build import build_generation, build_objective, build_shape, build_trainer_settings
+from cli.sampling import SamplingCallback
+from cli.sources import RowShape, build_train_batches, build_val_batches, load_tokenizer
+from cli.summary import print_summary
+from config.io import dump_toml
+from config.roots import TrainConfig
+from trainkit.callbacks import Callback
+from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint
+from trainkit.data.documents import Shard
+from trainkit.distributed.parallel import World
+from trainkit.distributed.reduce import gather_objects
+from trainkit.evaluation import Validation
+from trainkit.logging.console import ConsoleLogger
+from trainkit.logging.jsonl import JsonlLogger
+from trainkit.logging.wandb import WandbLogger, WandbSettings
+from trainkit.run_folder import open_run_folder
+from trainkit.trainer import Task, Trainer
+from transformerlm.checkpoint import TOKENIZER_FOLDER, write_description
+from transformerlm.models.transformer import ModelShape, TransformerLM
+from transformerlm.tokenizer import Tokenizer
+
+UNIT = "tokens"
+CONFIG_FILE = "config.toml"
+
+
+class DescribeModel(Callback):
+    """Add to every checkpoint what is needed to use it without the training run."""
+
+    def __init__(self, config: TrainConfig, shape: ModelShape, tokenizer: Tokenizer) -> None:
+        self.config, self.shape, self.tokenizer = config, shape, tokenizer
+
+    def write_extras(self, folder: Path) -> None:
+        """Write the model's description, the tokenizer and the configuration."""
+        write_description(folder, self.shape, self.config.objective.name, self.tokenizer)
+        (folder / CONFIG_FILE).write_text(dump_toml(self.config), encoding="utf-8")
+
+
+def run_training(world: World, config: TrainConfig, config_path: str) -> int:
+    """Train on one rank; returns the exit code."""
+    resumed_from = find_resumed(config)
+    folder = open_run(world, config, resumed_from)
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    shape = build_shape(config.model)
+    torch.manual_seed(config.training.seed)
+    model = TransformerLM(shape)
+    objective = build_objective(config.objective, tokenizer)
+    rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
+    shard = Shard(world.rank, world.size)
+    if world.is_first:
+        write_run_files(folder, config, tokenizer)
+        describe_run(model, config, folder, world)
+    trainer = Trainer(
+        Task(model, objective, build_train_batches(config.data, tokenizer, rows, shard)),
+        build_trainer_settings(config.training, config.optimizer, config.logging.log_every, config.checkpointing.every),
+        world,
+        make_callbacks(config, config_path, folder, tokenizer, model),
+        CheckpointManager(folder / "checkpoints", config.checkpointing.keep_last),
+        make_validation(config, tokenizer, rows, shard),
+    )
+    if resumed_from is not None:
+        trainer.resume(resumed_from)
+    result = trainer.fit()
+    if world.is_first and result.stop_signal is None:
+        print_summary(config, trainer.model, tokenizer, folder, trainer.state.weight_seen)
+    return result.exit_code
+
+
+def find_resumed(config: TrainConfig) -> Path | None:
+    """Return the checkpoint folder to continue from, if any; raises CheckpointError if it is not there."""
+    wanted = config.checkpointing.resume_from
+    if not wanted:
+        return None
+    return find_checkpoint(Path(config.logging.runs_path) / "latest" if wanted == "latest" else Path(wanted)).resolve()
+
+
+def open_run(world: World, config: TrainConfig, resumed_from: Path | None) -> Path:
+    """Create the run's folder, or reopen the one that holds the checkpoint; the same on every rank."""
+    folder, error = None, None
+    if world.is_first:
+        try:
+            if resumed_from is not None and resumed_from.parent.name == "checkpoints":
+                run = resumed_from.parent.parent
+                folder = open_run_folder(run.parent, run.name, is_resumed=True)
+            else:
+                name = config.logging.run_name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{config.objective.name}"
+                folder = open_run_folder(Path(config.logging.runs_path), name)
+        except ValueError as problem:
+            error = problem
+    folder, error = gather_objects((folder, error), world)[0]
+    if error is not None:
+        raise error
+    return folder
+
+
+def write_run_files(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> None:
+    """Keep the resolved configuration and the tokenizer beside the metrics."""
+    (folder / CONFIG_FILE).write_text(dump_toml(config), encoding="utf-8")
+    shutil.rmtree(folder / TOKENIZER_FOLDER, ignore_errors=True)
+    tokenizer.save(folder / TOKENIZER_FOLDER)
+
+
+def describe_run(model: TransformerLM, config: TrainConfig, folder: Path, world: World) -> None:
+    """Say in two lines what is about to be trained."""
+    is_causal = config.objective.name == "autoregressive"
+    flops = model.flops_per_token(config.model.context_length, is_causal=is_causal)
+    rows = config.training.batch_size * config.training.grad_accum_steps * world.size
+    print(
+        f"{config.objective.name} model, {model.parameter_count() / 1e6:.2f} M parameters, "
+        f"{flops / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of {rows} x "
+        f"{config.model.context_length} tokens on {world.size} x {world.device.type}\nrun folder: {folder}",
+        flush=True,
+    )
+
+
+def make_callbacks(
+    config: TrainConfig, config_path: str, folder: Path, tokenizer: Tokenizer, model: TransformerLM
+) -> list[Callback]:
+    """Return what accompanies the run; metrics.jsonl always does."""
+    resume = f"transformerlm-train --config {config_path} --set checkpointing.resume_from={folder}"
+    callbacks: list[Callback] = [
+        DescribeModel(config, model.shape, tokenizer),
+        JsonlLogger(folder / "metrics.jsonl", UNIT),
+    ]
+    if "console" in config.logging.backends:
+        callbacks.append(ConsoleLogger(UNIT, resume))
+    if "wandb" in config.logging.backends:
+        os.environ.setdefault("WANDB_MODE", config.wandb.mode)
+        settings = WandbSettings(
+            config.wandb.project, config.wandb.entity or None, folder.name, config.model_dump(mode="json")
+        )
+        callbacks.append(WandbLogger(settings, folder, UNIT))
+    if config.sampling.every and config.sampling.prompts:
+        generation = build_generation(config.sampling, config.model.context_length)
+        callbacks.append(SamplingCallback(model, tokenizer, config.objective.name, config.sampling, generation))
+    return callbacks
+
+
+def make_validation(config: TrainConfig, tokenizer: Tokenizer, rows: RowShape, shard: Shard) -> Validation | None:
+    """Return how to validate, or None if that is switched off."""
+    if config.training.skip_validation:
+        return None
+    return Validation(
+        make_batches=lambda: build_val_batches(config.data, tokenizer, rows, shard),
+        every=config.training.eval_every,
+        max_batches=config.training.eval_batches,
+    )

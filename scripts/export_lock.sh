@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Print what uv.lock pins, with hashes and without download addresses: the content of requirements.lock.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv lock --quiet
+uv export --quiet --frozen --all-groups --no-emit-project --no-header --no-annotate

@@ -1,0 +1,235 @@
+"""Training runs end to end: what they leave behind, and what they say when something is wrong."""
+
+import json
+import os
+import shutil
+import signal
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cli import infer
+from transformerlm.inference.predictor import Predictor
+
+RUN = "logging.run_name=mine"
+
+
+def steps_of(folder):
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [record["step"] for record in records if "loss" in record]
+
+
+def wait_for(path, process, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("config", ["train.toml", "train_diffusion.toml"])
+def test_a_run_leaves_everything_behind_and_can_be_generated_from(train_small, run, config):
+    outcome = train_small(RUN, config=config)
+    assert outcome.code == 0, outcome.err
+    folder = Path("runs/mine")
+    assert Path("runs/latest").resolve() == folder.resolve()
+    assert {"config.toml", "tokenizer", "metrics.jsonl", "checkpoints", "summary.json"} <= set(os.listdir(folder))
+    assert steps_of(folder) == [1, 2, 3, 4]
+    summary = json.loads((folder / "summary.json").read_text())
+    figures = {line["name"]: line for line in summary["held_out"]}
+    assert list(figures) == ["unigram", "bigram", "this model", "the truth"]
+    assert figures["this model"]["is_bound"] == (config == "train_diffusion.toml")
+    assert figures["the truth"]["nats_per_token"] < figures["bigram"]["nats_per_token"]
+    assert "held-out text" in outcome.out
+    generated = run(
+        infer.main, "infer.toml", "inference.total_length=20", "inference.steps=4", "inference.block_length=8"
+    )
+    assert generated.code == 0, generated.err
+    assert generated.out.startswith("Once upon a time")
+
+
+def test_the_saved_configuration_repeats_the_run(train_small, run):
+    from cli.train import main
+
+    assert train_small(RUN).code == 0
+    assert run(main, Path("runs/mine/config.toml").resolve(), "logging.run_name=again").code == 0
+    first, second = (load_file(f"runs/{name}/checkpoints/latest/model.safetensors") for name in ("mine", "again"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("objective", ["autoregressive", "masked_diffusion"])
+def test_a_resumed_run_equals_an_uninterrupted_one(train_small, objective):
+    kind = f"objective.name={objective}"
+    assert train_small("logging.run_name=whole", kind, "checkpointing.keep_last=0").code == 0
+    shutil.copytree("runs/whole", "runs/cut", symlinks=True)
+    for path in ("checkpoints/latest", "checkpoints/step_00000004"):
+        target = Path("runs/cut") / path
+        target.unlink() if target.is_symlink() else shutil.rmtree(target)
+    outcome = train_small("checkpointing.resume_from=runs/cut", kind)
+    assert outcome.code == 0, outcome.err
+    assert steps_of(Path("runs/cut")) == [1, 2, 3, 4]
+    whole, cut = (load_file(f"runs/{name}/checkpoints/step_00000004/model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_two_processes_train_together(train_small):
+    outcome = train_small(RUN, "ddp.nproc_per_node=2")
+    assert outcome.code == 0, outcome.err
+    assert steps_of(Path("runs/mine")) == [1, 2, 3, 4]
+    last = json.loads((Path("runs/mine") / "metrics.jsonl").read_text().splitlines()[0])
+    assert last["tokens"] == 2 * 4 * 64
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_and_says_how_to_resume(start, small_arguments, number):
+    process = start("-m", "cli.train", *small_arguments("training.max_steps=100000", RUN))
+    wait_for(Path("runs/mine/metrics.jsonl"), process)
+    time.sleep(1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert "checkpointing.resume_from=runs/mine" in err
+    assert "Traceback" not in err
+    last = steps_of(Path("runs/mine"))[-1]
+    assert Path("runs/mine/checkpoints/latest").resolve().name == f"step_{last:08d}"
+    assert Predictor.from_checkpoint("runs/mine").objective == "autoregressive"
+
+
+def test_a_run_folder_that_exists_is_not_overwritten(train_small):
+    assert train_small(RUN).code == 0
+    before = Path("runs/mine/metrics.jsonl").read_text()
+    outcome = train_small(RUN)
+    assert outcome.code == 2
+    assert "runs/mine" in outcome.err
+    assert "exists" in outcome.err
+    assert Path("runs/mine/metrics.jsonl").read_text() == before
+
+
+def test_an_unwritable_run_folder_is_named(train_small):
+    Path("runs").write_text("a file where a folder should be")
+    outcome = train_small(RUN)
+    assert outcome.code == 2
+    assert "run folder runs/mine cannot be written" in outcome.err
+
+
+def test_cuda_asked_for_and_missing(train_small):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    outcome = train_small("training.device=cuda")
+    assert outcome.code == 2
+    assert "torch sees no CUDA device" in outcome.err
+
+
+def test_a_loss_that_is_not_a_number_stops_with_step_origin_and_checkpoint(train_small):
+    assert train_small(RUN).code == 0
+    weights = Path("runs/mine/checkpoints/latest/model.safetensors")
+    tensors = load_file(weights)
+    tensors["norm.weight"][:] = float("nan")
+    save_file(tensors, weights)
+    mend_manifest(weights)
+    outcome = train_small("checkpointing.resume_from=runs/mine", "training.max_steps=8")
+    assert outcome.code == 1
+    assert "step 5: the loss is nan" in outcome.err
+    assert "synthetic/stories train, epoch 0, document" in outcome.err
+    assert "the last good checkpoint is" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def mend_manifest(changed):
+    """Make the manifest agree with a file that was changed on purpose."""
+    from trainkit.checkpointing.manifest import write_manifest
+
+    (changed.parent / "manifest.json").unlink()
+    write_manifest(changed.parent.resolve())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: os.truncate(folder / "model.safetensors", 1000), "model.safetensors"),
+        (lambda folder: (folder / "optimizer.pt").unlink(), "optimizer.pt"),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_with_an_intact_one(train_small, damage, message):
+    assert train_small(RUN).code == 0
+    damage(Path("runs/mine/checkpoints/step_00000004"))
+    outcome = train_small("checkpointing.resume_from=runs/mine", "training.max_steps=8")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "step_00000002" in outcome.err
+
+
+def test_a_checkpoint_of_another_model_is_refused(train_small):
+    assert train_small(RUN).code == 0
+    outcome = train_small("checkpointing.resume_from=runs/mine", "training.max_steps=8", "model.d_model=64")
+    assert outcome.code == 2
+    assert "is of another model" in outcome.err
+
+
+def text_overrides(path, *more):
+    return [
+        "data.dataset_name=text",
+        f'data.data_files={{train="{path}", validation="{path}"}}',
+        "data.sample_by=paragraph",
+        RUN,
+        *more,
+    ]
+
+
+@pytest.mark.parametrize("streaming", ["true", "false"])
+@pytest.mark.parametrize("mode", ["packed", "rows"])
+def test_own_text_files_train(train_small, streaming, mode):
+    Path("mine.txt").write_text("\n\n".join(f"A paragraph about the number {i}." for i in range(400)))
+    options = [f"data.streaming={streaming}", f"data.pipeline_mode={mode}"]
+    outcome = train_small(*text_overrides("mine.txt", *options))
+    assert outcome.code == 0, outcome.err
+    assert "bigram" in outcome.out
+    assert "the truth" not in outcome.out
+
+
+def test_a_corpus_shorter_than_one_row_is_refused_with_its_size(train_small):
+    Path("short.txt").write_text("Just a few words.")
+    outcome = train_small(*text_overrides("short.txt", "training.skip_validation=true"))
+    assert outcome.code == 2
+    assert "fewer than one row of 65: give it more text" in outcome.err
+
+
+def test_an_empty_corpus_is_refused(train_small):
+    Path("empty.txt").write_text("")
+    outcome = train_small(*text_overrides("empty.txt"))
+    assert outcome.code == 2
+    assert "empty.txt" in outcome.err
+    assert "empty" in outcome.err
+
+
+def test_a_missing_field_is_named_with_the_fields_there_are(train_small):
+    Path("records.jsonl").write_text('{"body": "text", "title": "t"}\n' * 10)
+    outcome = train_small(
+        "data.dataset_name=json", 'data.data_files={train="records.jsonl", validation="records.jsonl"}', RUN
+    )
+    assert outcome.code == 2
+    assert 'no field "text"' in outcome.err
+    assert "body, title" in outcome.err
+
+
+def test_prepared_megatron_files_train(train_small):
+    documents = 40
+    tokens = np.arange(documents * 90, dtype="<u2") % 4000
+    header = b"MMIDIDX\0\0" + struct.pack("<QBQQ", 1, 8, documents, documents + 1)
+    arrays = [
+        np.full(documents, 90, "<i4"),
+        np.arange(documents, dtype="<i8") * 180,
+        np.arange(documents + 1, dtype="<i8"),
+    ]
+    Path("corpus.bin").write_bytes(tokens.tobytes())
+    Path("corpus.idx").write_bytes(header + b"".join(array.tobytes() for array in arrays))
+    outcome = train_small(
+        "data.pipeline_mode=megatron", "data.megatron_train_prefix=corpus", "data.megatron_val_prefix=corpus", RUN
+    )
+    assert outcome.code == 0, outcome.err

@@ -1,0 +1,191 @@
+"""The loop: order of hooks, counting, and what it says when it cannot go on."""
+
+import re
+
+import pytest
+import torch
+from trainkit_workers import (
+    ToySource,
+    evaluate_uneven,
+    make_settings,
+    make_trainer,
+    train_poisoned,
+)
+
+from trainkit.callbacks import Callback
+from trainkit.checkpointing.manager import CheckpointManager
+from trainkit.distributed.parallel import World
+from trainkit.errors import NonFiniteLoss
+from trainkit.evaluation import Validation
+from trainkit.protocols import StepOutput
+from trainkit.training.schedule import Schedule
+
+
+class Diary(Callback):
+    """Write down every hook that is called."""
+
+    def __init__(self):
+        self.entries: list[str] = []
+        self.records = []
+
+    def on_train_start(self, step, max_steps):
+        self.entries.append(f"start {step} of {max_steps}")
+
+    def on_step_start(self, step):
+        self.entries.append(f"begin {step}")
+
+    def on_gradients_ready(self, step, grad_norm):
+        self.entries.append(f"gradients {step}")
+
+    def on_step_end(self, record):
+        self.entries.append(f"end {record.step}")
+        self.records.append(record)
+
+    def on_log(self, record):
+        self.entries.append(f"log {record.step}")
+
+    def on_evaluation_end(self, record):
+        self.entries.append(f"evaluation {record.step}")
+
+    def write_extras(self, folder):
+        self.entries.append("extras")
+        (folder / "config.toml").write_text("steps = 3\n")
+
+    def on_checkpoint_saved(self, step, path):
+        self.entries.append(f"saved {path.name}")
+
+    def on_error(self, step, error):
+        self.entries.append(f"error {type(error).__name__}")
+
+    def on_train_end(self, step):
+        self.entries.append(f"over {step}")
+
+
+def toy_validation(every: int = 0) -> Validation:
+    def make_batches():
+        source = ToySource(World(), 1)
+        return [next(source) for _ in range(2)]
+
+    return Validation(make_batches, every=every, max_batches=4)
+
+
+def test_every_hook_is_called_in_order(tmp_path):
+    diary = Diary()
+    trainer = make_trainer(
+        World(),
+        make_settings(log_every=2, save_every=2),
+        callbacks=[diary],
+        checkpoints=CheckpointManager(tmp_path),
+        validation=toy_validation(every=2),
+    )
+    result = trainer.fit()
+    assert diary.entries == [
+        "start 0 of 3",
+        *("begin 1", "gradients 1", "end 1"),
+        *("begin 2", "gradients 2", "end 2", "log 2", "evaluation 2", "extras", "saved step_00000002"),
+        *("begin 3", "gradients 3", "end 3", "log 3", "evaluation 3", "extras", "saved step_00000003"),
+        "over 3",
+    ]
+    assert (result.step, result.exit_code, result.checkpoint.name) == (3, 0, "step_00000003")
+    assert (result.checkpoint / "config.toml").read_text() == "steps = 3\n"
+    assert "config.toml" in (result.checkpoint / "manifest.json").read_text()
+
+
+def test_steps_are_optimizer_steps_and_records_are_divided_by_the_global_weight():
+    whole, cut = Diary(), Diary()
+    make_trainer(World(), make_settings(), callbacks=[whole]).fit()
+    make_trainer(World(), make_settings(grad_accum_steps=4), callbacks=[cut]).fit()
+    assert [record.step for record in cut.records] == [1, 2, 3]
+    for a, b in zip(whole.records, cut.records, strict=True):
+        assert a.loss == pytest.approx(b.loss, rel=1e-6)
+        assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-5)
+        assert (a.weight, a.weight_seen) == (b.weight, b.weight_seen)
+        assert a.metrics["accuracy"] == b.metrics["accuracy"]
+        assert 0 <= a.metrics["accuracy"] <= 1
+    assert [record.learning_rate for record in whole.records] == pytest.approx([0.01, 0.02, 0.002])
+
+
+def test_evaluation_sees_the_same_noise_every_time_and_leaves_the_model_training():
+    trainer = make_trainer(World(), make_settings(), dropout=0.5, validation=toy_validation())
+    trainer.model.train()
+    assert trainer.evaluate().loss == trainer.evaluate().loss
+    assert trainer.model.training
+
+
+def test_empty_validation_set_is_reported_before_the_first_step():
+    diary = Diary()
+    empty = Validation(make_batches=list, every=1, max_batches=4)
+    with pytest.raises(ValueError, match=r"yields no batch on any rank.*skip validation"):
+        make_trainer(World(), make_settings(), callbacks=[diary], validation=empty).fit()
+    assert diary.entries == ["error ValueError", "over 0"]
+
+
+def test_uneven_validation_sets_neither_hang_nor_bias_and_empty_ones_are_an_error(run_ranks):
+    uneven = run_ranks(evaluate_uneven, 2, [5, 1])
+    assert uneven[0] == uneven[1]
+    assert uneven[0][2] == 3 + 1  # at most three batches a rank
+    only_first = run_ranks(evaluate_uneven, 2, [2, 0])
+    assert only_first[0] == only_first[1]
+    assert only_first[0][2] == 2
+    for error in run_ranks(evaluate_uneven, 2, [0, 0]):
+        assert isinstance(error, ValueError)
+        assert "yields no batch on any rank" in str(error)
+
+
+def test_nan_loss_stops_before_the_update_and_names_step_origin_and_last_good_checkpoint(tmp_path, run_ranks):
+    for error in run_ranks(train_poisoned, 2, str(tmp_path)):
+        assert isinstance(error, NonFiniteLoss), error
+        assert str(error).startswith("step 3: the loss is nan; the batch came from rank 1: toy batch 5. Stopped before")
+        assert str(error).endswith("step_00000002")
+    assert [path.name for path in CheckpointManager(tmp_path).list_checkpoints()] == ["step_00000001", "step_00000002"]
+
+
+def test_infinite_gradient_stops_before_the_update():
+    def objective(model, batch, context):
+        loss = sum(p.sum() for p in model.parameters()) * 0 + torch.sqrt(model.mix.bias * 0).sum()  # slope of sqrt at 0
+        return StepOutput(loss, torch.tensor(1.0), {})
+
+    trainer = make_trainer(World(), make_settings(), objective=objective)
+    before = trainer.model.mix.bias.detach().clone()
+    with pytest.raises(
+        NonFiniteLoss, match=r"step 1: the gradient norm is nan; .*toy batch 1.*no checkpoint was saved"
+    ):
+        trainer.fit()
+    assert torch.equal(trainer.model.mix.bias, before)
+
+
+def test_a_step_without_any_target_is_an_error_that_names_the_rows():
+    def objective(model, batch, context):
+        return StepOutput(sum(p.sum() for p in model.parameters()) * 0, torch.tensor(0), {})
+
+    with pytest.raises(ValueError, match=r"step 1: the weight of the global batch is 0, .*toy batch 1"):
+        make_trainer(World(), make_settings(), objective=objective).fit()
+
+
+def test_the_end_of_the_data_is_an_error_that_says_what_to_do():
+    class Short(ToySource):
+        def __next__(self):
+            if self.position == 2:
+                raise StopIteration
+            return super().__next__()
+
+    with pytest.raises(ValueError, match=re.escape("the training data ended in step 3 of 3: give it more data")):
+        make_trainer(World(), make_settings(), source=Short(World(), 1)).fit()
+
+
+def test_a_resumed_run_that_is_complete_does_nothing(tmp_path):
+    manager = CheckpointManager(tmp_path)
+    make_trainer(World(), make_settings(), checkpoints=manager).fit()
+    diary = Diary()
+    again = make_trainer(World(), make_settings(), checkpoints=manager, callbacks=[diary])
+    again.resume(manager.latest())
+    assert again.fit().step == 3
+    assert diary.entries == ["start 3 of 3", "over 3"]
+
+
+def test_a_longer_schedule_continues_a_finished_run(tmp_path):
+    manager = CheckpointManager(tmp_path)
+    make_trainer(World(), make_settings(), checkpoints=manager).fit()
+    longer = make_trainer(World(), make_settings(schedule=Schedule("constant", 0.01, max_steps=5)), checkpoints=manager)
+    longer.resume(manager.latest())
+    assert longer.fit().step == 5

@@ -1,0 +1,59 @@
+"""What a trainer is given, and what it hands back."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import Signals
+
+from torch import nn
+
+from trainkit.metrics import EvaluationRecord
+from trainkit.protocols import BatchSource, Objective
+from trainkit.training.optim import AdamWSettings
+from trainkit.training.precision import PrecisionName
+from trainkit.training.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Say what is trained: a model, the objective that judges it, and this rank's training data."""
+
+    model: nn.Module
+    objective: Objective
+    source: BatchSource
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerSettings:
+    """Set the loop. All counts are of optimizer steps."""
+
+    schedule: Schedule
+    """Learning rate by step; its max_steps is where training ends."""
+    optimizer: AdamWSettings = field(default_factory=AdamWSettings)
+    grad_accum_steps: int = 1
+    """Micro-batches per step and rank."""
+    grad_clip_norm: float | None = 1.0
+    """Largest global norm of the gradient of the mean loss; None never clips."""
+    precision: PrecisionName = "auto"
+    compile: bool = False
+    seed: int = 0
+    log_every: int = 10
+    save_every: int = 0
+    """Steps between checkpoints; the last step is always saved. 0 means only then, and on a signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """Say how training ended."""
+
+    step: int
+    checkpoint: Path | None
+    """The last checkpoint saved, on rank 0."""
+    evaluation: EvaluationRecord | None
+    """The last evaluation of this session."""
+    stop_signal: Signals | None
+    """The signal that ended training early, or None if it ran to its last step."""
+
+    @property
+    def exit_code(self) -> int:
+        """Return the process's exit code: 0, or 128 + signal as shells expect (130, 143)."""
+        return 0 if self.stop_signal is None else 128 + self.stop_signal

@@ -1,0 +1,166 @@
+"""Everything that changes while training, saved and restored whole.
+
+model.safetensors   parameters and persistent buffers, named as in the unwrapped model; tied weights once
+optimizer.pt        the optimizer's state and the float16 loss scale
+data.pt             the position of every rank's batch source
+rng.pt              the global random generators of every rank
+state.json          counters, the number of ranks, what callbacks remember
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trainkit.checkpointing.rng import capture_rng, restore_rng
+from trainkit.distributed.parallel import World
+from trainkit.distributed.reduce import gather_objects
+from trainkit.errors import CheckpointError
+from trainkit.protocols import Stateful
+
+
+@dataclass(slots=True)
+class TrainState:
+    """Hold the run's state. The schedule has none of its own: it is a function of `step`."""
+
+    model: nn.Module
+    """Without compile or DDP wrappers."""
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    source: Stateful
+    callbacks: Mapping[str, Stateful]
+    world: World
+    step: int = 0
+    """Optimizer steps done."""
+    weight_seen: float = 0.0
+    """Weight of all batches trained on ("tokens", for a language model)."""
+    elapsed_s: float = 0.0
+
+    def collect_ranks(self) -> list[dict[str, Any]]:
+        """Return what differs between ranks, by rank. Every rank must call this."""
+        source_state = self.source.state_dict()
+        _require_plain(source_state, "the batch source's state_dict()")
+        return gather_objects({"data": source_state, "rng": capture_rng()}, self.world)
+
+    def write(self, folder: Path, ranks: list[dict[str, Any]]) -> None:
+        """Write all state into `folder`; `ranks` is what collect_ranks returned."""
+        weights = {name: tensor.contiguous() for name, tensor in _untied(self.model).items()}
+        save_file(weights, folder / "model.safetensors")
+        torch.save(
+            {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}, folder / "optimizer.pt"
+        )
+        torch.save([rank["data"] for rank in ranks], folder / "data.pt")
+        torch.save([rank["rng"] for rank in ranks], folder / "rng.pt")
+        counters = {
+            "step": self.step,
+            "weight_seen": self.weight_seen,
+            "elapsed_s": self.elapsed_s,
+            "world_size": self.world.size,
+            "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
+        }
+        (folder / "state.json").write_text(json.dumps(counters, indent=2) + "\n")
+
+    def read(self, folder: Path) -> None:
+        """Continue from the state in `folder`, whose manifest was verified.
+
+        Raises CheckpointError if it belongs to another model, optimizer or number of ranks.
+        """
+        counters = _read_counters(folder)
+        if counters["world_size"] != self.world.size:
+            raise CheckpointError(
+                f"checkpoint {folder} was saved by {counters['world_size']} processes and this run has "
+                f"{self.world.size}: the data position is kept per process, so resume with "
+                f"{counters['world_size']} processes, or start a new run from the checkpoint's weights"
+            )
+        load_weights(self.model, folder / "model.safetensors")
+        self._read_optimizer(folder / "optimizer.pt")
+        self.source.load_state_dict(_load(folder / "data.pt")[self.world.rank])
+        restore_rng(_load(folder / "rng.pt")[self.world.rank])
+        for name, callback in self.callbacks.items():
+            if name in counters["callbacks"]:
+                callback.load_state_dict(counters["callbacks"][name])
+        self.step = counters["step"]
+        self.weight_seen = counters["weight_seen"]
+        self.elapsed_s = counters["elapsed_s"]
+
+    def _read_optimizer(self, path: Path) -> None:
+        saved, current = _load(path), self.optimizer.state_dict()
+        if _group_sizes(saved["optimizer"]) != _group_sizes(current):
+            raise CheckpointError(f"checkpoint {path.parent}: optimizer.pt belongs to another optimizer or model")
+        # Moments come from the checkpoint, settings such as the weight decay from the configuration of this run.
+        self.optimizer.load_state_dict({"state": saved["optimizer"]["state"], "param_groups": current["param_groups"]})
+        if saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Copy the tensors of a model.safetensors into `model`, in place.
+
+    Raises CheckpointError naming the tensors that are missing, unknown or of another shape.
+    """
+    try:
+        saved = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint {path.parent}: {path.name} cannot be read ({error})") from error
+    own = _untied(model)
+    problems = [f"{name} is missing" for name in sorted(own.keys() - saved.keys())]
+    problems += [f"{name} is unknown to this model" for name in sorted(saved.keys() - own.keys())]
+    problems += [
+        f"{name} has shape {list(saved[name].shape)} instead of {list(own[name].shape)}"
+        for name in sorted(own.keys() & saved.keys())
+        if saved[name].shape != own[name].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise CheckpointError(f"checkpoint {path.parent}: {path.name} is of another model: {shown}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(saved[name])
+
+
+def _untied(model: nn.Module) -> dict[str, Tensor]:
+    """Return the model's state with each shared tensor under its first name only."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[tuple] = set()
+    for name, tensor in model.state_dict().items():
+        identity = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
+        if tensor.numel() and identity in seen:
+            continue
+        seen.add(identity)
+        tensors[name] = tensor
+    return tensors
+
+
+def _read_counters(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "state.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {folder}: state.json cannot be read ({error})") from error
+
+
+def _load(path: Path) -> Any:
+    """Read tensors and plain values; weights_only refuses anything that would run code."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _group_sizes(optimizer_state: dict[str, Any]) -> list[int]:
+    return [len(group["params"]) for group in optimizer_state["param_groups"]]
+
+
+def _require_plain(value: Any, where: str) -> None:
+    """Raise TypeError now, at saving, for a value that could not be read back later."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _require_plain(key, f"a key of {where}")
+            _require_plain(item, f"{where}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _require_plain(item, f"{where}[{index}]")
+    elif not isinstance(value, (Tensor, str, bytes, int, float, type(None))):
+        raise TypeError(f"{where} is a {type(value).__name__}: return plain Python values and tensors")

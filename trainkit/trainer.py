@@ -1,0 +1,255 @@
+"""The training loop: fetch, accumulate, clip, step, record, maybe evaluate, maybe save.
+
+The loop knows tensors and sums. What a batch is, what the loss is and what a weight counts is the caller's business.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from signal import Signals
+
+import torch
+from torch import nn
+
+from profiling.nvtx import nvtx_range
+from trainkit.callbacks import Callback
+from trainkit.checkpointing.manager import CheckpointManager, verify_checkpoint
+from trainkit.checkpointing.rng import seed_process
+from trainkit.distributed.parallel import World, wrap_model
+from trainkit.distributed.reduce import gather_objects
+from trainkit.errors import NonFiniteLoss
+from trainkit.evaluation import Evaluator, Validation
+from trainkit.metrics import EvaluationRecord, StepClock, StepRecord
+from trainkit.protocols import Batch
+from trainkit.settings import Task, TrainerSettings, TrainResult
+from trainkit.signals import StopSignals
+from trainkit.state import TrainState
+from trainkit.training.accumulate import Accumulator, StepTotals, count_rows, move_to, scale_gradients
+from trainkit.training.optim import build_adamw, trained_parameters
+from trainkit.training.precision import Precision
+
+
+class Trainer:
+    """Train one task in one world, alone or as one of many equal ranks."""
+
+    def __init__(
+        self,
+        task: Task,
+        settings: TrainerSettings,
+        world: World | None = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoints: CheckpointManager | None = None,
+        validation: Validation | None = None,
+    ):
+        """Prepare the model (device, compile, DDP) and the optimizer; without `checkpoints` nothing is saved.
+
+        The model is moved and trained in place; its weights are made those of rank 0.
+        """
+        self.settings = settings
+        self.world = world or World()
+        self.max_steps = settings.schedule.max_steps
+        self.checkpoints = checkpoints
+        self.callbacks = [hook for hook in callbacks if self.world.is_first or hook.runs_on_every_rank]
+        assert len({type(hook) for hook in callbacks}) == len(callbacks), "checkpoints tell callbacks apart by class"
+        self.source = task.source
+        self.model = task.model.to(self.world.device)
+        self.compiled = torch.compile(self.model) if settings.compile else self.model
+        self.parameters = trained_parameters(self.model)
+        self.precision = Precision(settings.precision, self.world.device)
+        self.state = TrainState(
+            model=self.model,
+            optimizer=build_adamw(self.model, settings.optimizer),
+            scaler=self.precision.scaler,
+            source=task.source,
+            callbacks={type(hook).__name__: hook for hook in self.callbacks},
+            world=self.world,
+        )
+        wrapped = wrap_model(self.compiled, self.world)
+        self.accumulator = Accumulator(wrapped, task.objective, self.world, self.precision, settings.seed)
+        self.evaluator = (
+            Evaluator(validation, task.objective, self.world, self.precision, settings.seed) if validation else None
+        )
+        self.clock = StepClock()
+        self.origins: list[str] = []
+        self.last_saved: Path | None = None
+        self.last_evaluation: EvaluationRecord | None = None
+        seed_process(settings.seed, self.world.rank)
+
+    def resume(self, folder: Path) -> None:
+        """Continue from a checkpoint: call this on every rank, before `fit`.
+
+        Raises CheckpointError if it is damaged, or belongs to another model or number of ranks.
+        """
+        verify_checkpoint(folder)
+        self.state.read(folder)
+        self.last_saved = folder
+        for callback in self.callbacks:
+            callback.on_checkpoint_loaded(self.state.step, folder)
+
+    def fit(self) -> TrainResult:
+        """Train to the last step, or until a signal; evaluate, report and save on the way.
+
+        Raises NonFiniteLoss before a bad gradient is applied, CheckpointSaveError if a checkpoint cannot be written.
+        """
+        stop_signal = None
+        with StopSignals() as stop, ExitStack() as on_exit:
+            on_exit.push(self._finish)
+            self._start()
+            while self.state.step < self.max_steps and stop_signal is None:
+                batches = self._fetch()
+                totals = self.accumulator.accumulate(self.state.step + 1, batches, stop.received)
+                grad_norm = self._clip(totals)
+                self._step(totals)
+                self._record(totals, grad_norm)
+                stop_signal = totals.stop_signal
+                self._maybe_evaluate(stop_signal)
+                self._maybe_save(stop_signal)
+        return TrainResult(self.state.step, self.last_saved, self.last_evaluation, stop_signal)
+
+    def evaluate(self) -> EvaluationRecord:
+        """Evaluate now and tell the callbacks; every rank must call this."""
+        assert self.evaluator, "evaluate() needs a Validation"
+        for callback in self.callbacks:
+            callback.on_evaluation_start(self.state.step)
+        with nvtx_range("evaluate"):
+            record = self.evaluator.evaluate(self.compiled, self.state.step)
+        for callback in self.callbacks:
+            callback.on_evaluation_end(record)
+        self.last_evaluation = record
+        return record
+
+    def save(self) -> Path | None:
+        """Save a checkpoint now; every rank must call this. Returns its folder on rank 0."""
+        assert self.checkpoints, "save() needs a CheckpointManager"
+        ranks = self.state.collect_ranks()
+        if not self.world.is_first:
+            return None
+        with nvtx_range("save"):
+            self.last_saved = self.checkpoints.save(self.state.step, lambda folder: self._write(folder, ranks))
+        for callback in self.callbacks:
+            callback.on_checkpoint_saved(self.state.step, self.last_saved)
+        return self.last_saved
+
+    def _start(self) -> None:
+        if self.evaluator:
+            self.evaluator.check_not_empty()
+        self.model.train()
+        self.clock.start_session(self.state.elapsed_s)
+        for callback in self.callbacks:
+            callback.on_train_start(self.state.step, self.max_steps)
+
+    def _fetch(self) -> list[Batch]:
+        """Take the step's micro-batches from this rank's source, remembering where each came from."""
+        step = self.state.step + 1
+        for callback in self.callbacks:
+            callback.on_step_start(step)
+        self.clock.start_step()
+        batches, self.origins = [], []
+        for _ in range(self.settings.grad_accum_steps):
+            try:
+                with nvtx_range("fetch"):
+                    batch = next(self.source)
+            except StopIteration:
+                raise ValueError(
+                    f"the training data ended in step {step} of {self.max_steps}: give it more data, repeat it, "
+                    "or train for fewer steps"
+                ) from None
+            batches.append(move_to(batch, self.world.device))
+            self.origins.append(self.source.origin())
+        rows = {count_rows(batch) for batch in batches}
+        if len(rows) > 1:
+            raise ValueError(f"the micro-batches of step {step} have {sorted(rows)} rows: each must have the same")
+        self.clock.end_fetch()
+        return batches
+
+    def _clip(self, totals: StepTotals) -> float:
+        """Turn gradients of sums into the gradient of the mean loss, limit its norm, and return the norm before.
+
+        A loss or gradient that is not finite ends the run here, before it can reach the parameters.
+        """
+        if not math.isfinite(totals.loss_sum + totals.weight):
+            raise NonFiniteLoss(self._describe_bad_step(f"the loss is {totals.loss_sum}", totals))
+        if totals.weight <= 0:
+            raise ValueError(
+                f"step {self.state.step + 1}: the weight of the global batch is {totals.weight:g}, so there is nothing "
+                f"to learn from; this rank's rows came from {'; '.join(self.origins)}"
+            )
+        if self.precision.is_scaled:
+            self.precision.scaler.unscale_(self.state.optimizer)
+        scale_gradients(self.parameters, self.world.size / totals.weight)
+        limit = math.inf if self.settings.grad_clip_norm is None else self.settings.grad_clip_norm
+        grad_norm = nn.utils.clip_grad_norm_(self.parameters, limit).item()
+        if not math.isfinite(grad_norm) and not self.precision.is_scaled:
+            raise NonFiniteLoss(self._describe_bad_step(f"the gradient norm is {grad_norm}", totals))
+        for callback in self.callbacks:
+            callback.on_gradients_ready(self.state.step + 1, grad_norm)
+        return grad_norm
+
+    def _describe_bad_step(self, what: str, totals: StepTotals) -> str:
+        """Say which micro-batches were bad, on all ranks (which all come here, since the totals are shared)."""
+        bad = [not math.isfinite(loss.item()) for loss in totals.local_losses]
+        suspects = [origin for origin, is_bad in zip(self.origins, bad, strict=True) if is_bad or not any(bad)]
+        by_rank = gather_objects((any(bad), suspects), self.world)
+        guilty = [(rank, origins) for rank, (is_bad, origins) in enumerate(by_rank) if is_bad]
+        guilty = guilty or [(rank, origins) for rank, (_, origins) in enumerate(by_rank)]
+        came_from = "; ".join(f"rank {rank}: {', '.join(origins)}" for rank, origins in guilty)
+        newest = self.last_saved or (self.checkpoints.latest() if self.checkpoints else None)
+        return f"step {self.state.step + 1}: {what}; the batch came from {came_from}. Stopped before the update; " + (
+            f"the last good checkpoint is {newest}" if newest else "no checkpoint was saved yet"
+        )
+
+    def _step(self, totals: StepTotals) -> None:
+        """Update the parameters at this step's learning rate."""
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = self.settings.schedule(self.state.step + 1)
+        with nvtx_range("optimizer"):
+            self.precision.step(self.state.optimizer)
+            self.state.optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        self.state.weight_seen += totals.weight
+
+    def _record(self, totals: StepTotals, grad_norm: float) -> None:
+        step = self.state.step
+        self.state.elapsed_s = self.clock.end_step()
+        record = StepRecord(
+            step=step,
+            loss=totals.loss_sum / totals.weight,
+            learning_rate=self.settings.schedule(step),
+            grad_norm=grad_norm,
+            weight=totals.weight,
+            weight_seen=self.state.weight_seen,
+            step_ms=self.clock.step_ms,
+            data_wait_ms=self.clock.data_wait_ms,
+            elapsed_s=self.state.elapsed_s,
+            metrics={name: value / totals.weight for name, value in totals.metric_sums.items()},
+        )
+        is_logged = step % self.settings.log_every == 0 or step == self.max_steps or totals.stop_signal is not None
+        for callback in self.callbacks:
+            callback.on_step_end(record)
+            if is_logged:
+                callback.on_log(record)
+
+    def _maybe_evaluate(self, stop_signal: Signals | None) -> None:
+        if self.evaluator and stop_signal is None and self.evaluator.validation.is_due(self.state.step, self.max_steps):
+            self.evaluate()
+
+    def _maybe_save(self, stop_signal: Signals | None) -> None:
+        step, every = self.state.step, self.settings.save_every
+        is_due = step == self.max_steps or stop_signal is not None or (every > 0 and step % every == 0)
+        if self.checkpoints and is_due:
+            self.save()
+        if stop_signal is not None:
+            for callback in self.callbacks:
+                callback.on_stop(step, stop_signal, self.last_saved)
+
+    def _write(self, folder: Path, ranks: list[dict]) -> None:
+        self.state.write(folder, ranks)
+        for callback in self.callbacks:
+            callback.write_extras(folder)
+
+    def _finish(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        for callback in self.callbacks:
+            if error is not None:
+                callback.on_error(self.state.step, error)
+            callback.on_train_end(self.state.step)

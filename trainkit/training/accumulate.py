@@ -1,0 +1,113 @@
+"""Turn the micro-batches of one step, on all ranks, into the gradient of the step's mean loss.
+
+The mean is (sum of losses) / (sum of weights) over ranks and micro-batches, and the denominator is known only after
+the last forward. So backward runs on *sums*, gradients are exchanged once, in the last micro-batch, and one small
+all-reduce then brings the weight that everything is divided by. The result does not depend on the cut:
+
+    rank r, micro-batch m:  backward(loss_sum[r, m])            gradient  G_r = sum_m grad loss_sum[r, m]
+    DDP, last micro-batch:  average over ranks                  G = (sum_r G_r) / world
+    here:                   scale by world / weight             (sum_r G_r) / weight
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from signal import Signals
+
+import torch
+from torch import Tensor, nn
+
+from profiling.nvtx import nvtx_range
+from trainkit.distributed.parallel import World
+from trainkit.distributed.reduce import sum_over_ranks
+from trainkit.protocols import Batch, Objective, StepContext, StepOutput
+from trainkit.signals import STOP_SIGNALS
+from trainkit.training.precision import Precision
+from trainkit.training.seeding import make_generator
+
+
+@dataclass(frozen=True, slots=True)
+class StepTotals:
+    """Hold a step's sums over all ranks and micro-batches; the same on every rank, but for `local_losses`."""
+
+    loss_sum: float
+    weight: float
+    metric_sums: Mapping[str, float]
+    stop_signal: Signals | None
+    """The signal that any rank received; all ranks act on it after the same step."""
+    local_losses: Sequence[Tensor]
+    """This rank's loss_sum of each micro-batch, to tell which of them was bad."""
+
+
+class Accumulator:
+    """Run the objective over micro-batches and leave un-normalised gradients in the parameters."""
+
+    def __init__(self, model: nn.Module, objective: Objective, world: World, precision: Precision, seed: int):
+        """Take the model as it is trained: compiled and wrapped for DDP."""
+        self.model = model
+        self.objective = objective
+        self.world = world
+        self.precision = precision
+        self.seed = seed
+
+    def accumulate(self, step: int, batches: Sequence[Batch], stop_signal: Signals | None) -> StepTotals:
+        """Run forward and backward over this rank's micro-batches and sum what all ranks found.
+
+        Afterwards each gradient is that of the sum of losses divided by the number of ranks.
+        """
+        outputs = []
+        for index, batch in enumerate(batches):
+            is_last = index == len(batches) - 1
+            with nullcontext() if is_last or self.world.size == 1 else self.model.no_sync():
+                with nvtx_range("forward"), self.precision.autocast():
+                    output = self.objective(self.model, batch, self._context(step, index, batch, len(batches)))
+                with nvtx_range("backward"):
+                    self.precision.backward(output.loss_sum)
+            outputs.append(output)
+        return self._reduce(outputs, stop_signal)
+
+    def _context(self, step: int, index: int, batch: Batch, micro_batches: int) -> StepContext:
+        rows = count_rows(batch)
+        return StepContext(
+            rng=make_generator(self.world.device, self.seed, "step", step),
+            first_row=(index * self.world.size + self.world.rank) * rows,
+            total_rows=rows * self.world.size * micro_batches,
+        )
+
+    def _reduce(self, outputs: Sequence[StepOutput], stop_signal: Signals | None) -> StepTotals:
+        names = sorted(outputs[0].metrics)
+        losses = [output.loss_sum.detach() for output in outputs]
+        local = [sum_values(losses), sum_values([output.weight for output in outputs])]
+        local += [sum_values([output.metrics[name] for output in outputs]) for name in names]
+        local += [torch.tensor(float(stop_signal == number), dtype=torch.float64) for number in STOP_SIGNALS]
+        device = self.world.device
+        totals = sum_over_ranks(torch.stack([value.to(device) for value in local]), self.world).tolist()
+        flags = totals[len(totals) - len(STOP_SIGNALS) :]
+        return StepTotals(
+            loss_sum=totals[0],
+            weight=totals[1],
+            metric_sums=dict(zip(names, totals[2:], strict=False)),
+            stop_signal=max((number for number, flag in zip(STOP_SIGNALS, flags, strict=True) if flag), default=None),
+            local_losses=losses,
+        )
+
+
+def sum_values(values: Sequence[Tensor]) -> Tensor:
+    """Sum scalars in float64, where token counts stay exact and the order of summing hardly matters."""
+    return torch.stack([value.detach().to(torch.float64) for value in values]).sum()
+
+
+def scale_gradients(parameters: Sequence[nn.Parameter], factor: float) -> None:
+    """Multiply all gradients by `factor`, in place."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    torch._foreach_mul_(gradients, factor)
+
+
+def count_rows(batch: Batch) -> int:
+    """Return the first dimension of the batch's tensors."""
+    return next(iter(batch.values())).shape[0]
+
+
+def move_to(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch with its tensors on `device`, copied without waiting where memory is pinned."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
