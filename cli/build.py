@@ -3,10 +3,10 @@
 from config.sections.generation import GenerationSettings as GenerationSection
 from config.sections.model import ModelSection
 from config.sections.objective import MaskedDiffusionSection, ObjectiveSection
-from config.sections.optimizer import OptimizerSection
+from config.sections.optimizer import MuonSection, OptimizerSection
 from config.sections.training import TrainingSection
-from trainkit.trainer import TrainerSettings
-from trainkit.training.optim import AdamWSettings
+from trainkit.settings import TrainerSettings
+from trainkit.training.optim import AdamWSettings, MuonSettings, OptimizerSettings
 from trainkit.training.schedule import Schedule
 from transformerlm.inference.predictor import GenerationSettings
 from transformerlm.inference.sampling import SamplingSettings
@@ -50,13 +50,21 @@ def build_schedule(section: OptimizerSection, max_steps: int) -> Schedule:
     )
 
 
+def build_optimizer_settings(section: OptimizerSection) -> OptimizerSettings:
+    """Return the optimizer's settings; its learning rate is the schedule's."""
+    if isinstance(section, MuonSection):
+        adamw = AdamWSettings(betas=section.betas, eps=section.eps, weight_decay=0.0)
+        return MuonSettings(momentum=section.momentum, weight_decay=section.weight_decay, adamw=adamw)
+    return AdamWSettings(betas=section.betas, eps=section.eps, weight_decay=section.weight_decay)
+
+
 def build_trainer_settings(
     training: TrainingSection, optimizer: OptimizerSection, log_every: int, save_every: int
 ) -> TrainerSettings:
     """Return what the training loop needs to know."""
     return TrainerSettings(
         schedule=build_schedule(optimizer, training.max_steps),
-        optimizer=AdamWSettings(betas=optimizer.betas, eps=optimizer.eps, weight_decay=optimizer.weight_decay),
+        optimizer=build_optimizer_settings(optimizer),
         grad_accum_steps=training.grad_accum_steps,
         grad_clip_norm=optimizer.grad_clip_norm or None,
         precision=training.precision,

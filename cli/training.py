@@ -23,7 +23,8 @@ from trainkit.logging.console import ConsoleLogger
 from trainkit.logging.jsonl import JsonlLogger
 from trainkit.logging.wandb import WandbLogger, WandbSettings
 from trainkit.run_folder import open_run_folder
-from trainkit.trainer import Task, Trainer
+from trainkit.settings import Task
+from trainkit.trainer import Trainer
 from transformerlm.checkpoint import TOKENIZER_FOLDER, write_description
 from transformerlm.models.transformer import ModelShape, TransformerLM
 from transformerlm.tokenizer import Tokenizer

@@ -78,6 +78,8 @@ class Section(BaseModel):
 def choose_class(field: FieldInfo, table: Any) -> type[Section] | None:
     """Return the section that a field holds: of a choice, the one that `table` names; None for a plain value."""
     candidates = subsections(field)
+    if isinstance(table, Section):  # built in Python
+        return type(table) if type(table) in candidates else None
     if field.discriminator is None:
         return candidates[0] if candidates else None
     choice = table.get(field.discriminator) if isinstance(table, Mapping) else None

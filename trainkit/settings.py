@@ -8,7 +8,7 @@ from torch import nn
 
 from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import BatchSource, Objective
-from trainkit.training.optim import AdamWSettings
+from trainkit.training.optim import AdamWSettings, OptimizerSettings
 from trainkit.training.precision import PrecisionName
 from trainkit.training.schedule import Schedule
 
@@ -28,7 +28,7 @@ class TrainerSettings:
 
     schedule: Schedule
     """Learning rate by step; its max_steps is where training ends."""
-    optimizer: AdamWSettings = field(default_factory=AdamWSettings)
+    optimizer: OptimizerSettings = field(default_factory=AdamWSettings)
     grad_accum_steps: int = 1
     """Micro-batches per step and rank."""
     grad_clip_norm: float | None = 1.0

@@ -26,7 +26,7 @@ from trainkit.settings import Task, TrainerSettings, TrainResult
 from trainkit.signals import StopSignals
 from trainkit.state import TrainState
 from trainkit.training.accumulate import Accumulator, StepTotals, count_rows, move_to, scale_gradients
-from trainkit.training.optim import build_adamw, trained_parameters
+from trainkit.training.optim import build_optimizer, trained_parameters
 from trainkit.training.precision import Precision
 
 
@@ -59,7 +59,7 @@ class Trainer:
         self.precision = Precision(settings.precision, self.world.device)
         self.state = TrainState(
             model=self.model,
-            optimizer=build_adamw(self.model, settings.optimizer),
+            optimizer=build_optimizer(self.model, settings.optimizer),
             scaler=self.precision.scaler,
             source=task.source,
             callbacks={type(hook).__name__: hook for hook in self.callbacks},

@@ -9,11 +9,9 @@ from config.section import Section, rule
 Betas = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Field(strict=False)]
 
 
-class AdamWSection(Section):
-    """AdamW with a learning-rate schedule; norms and embeddings are not decayed."""
+class ScheduledSection(Section):
+    """Keys shared by all optimizers: the learning rate's course, AdamW's moments, decay and clipping."""
 
-    name: Literal["adamw"]
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
     max_learning_rate: PositiveFloat
     """Learning rate after warmup."""
     min_learning_rate: NonNegativeFloat = 0.0
@@ -48,4 +46,20 @@ class AdamWSection(Section):
         return f'not used by schedule = "{schedule}"; remove it or set schedule = "warmup_stable_decay"'
 
 
-OptimizerSection = AdamWSection  # a second choice makes this a union with discriminator "name", as in objective.py
+class AdamWSection(ScheduledSection):
+    """AdamW for everything; norms and embeddings are not decayed."""
+
+    name: Literal["adamw"]
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+
+class MuonSection(ScheduledSection):
+    """Muon for the matrices between hidden states, AdamW without decay for embeddings, the head and norms."""
+
+    name: Literal["muon"]
+    """Momentum, orthogonalised (Jordan et al. 2024), scaled like AdamW's updates: learning rates carry over."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Decay of Muon's running mean of the gradient."""
+
+
+OptimizerSection = Annotated[AdamWSection | MuonSection, Field(discriminator="name")]

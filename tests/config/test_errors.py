@@ -68,7 +68,7 @@ def lines_of_file(path, *overrides):
         ("sampling", "prompts", "Once", 'sampling.prompts: must be a list of text, got "Once"; write ["Once"]'),
         ("sampling", "top_p", 1.5, "sampling.top_p: must be a number > 0 and <= 1, got 1.5"),
         ("optimizer", "betas", [0.9], "optimizer.betas: must be a list of 2: each number >= 0 and < 1, got [0.9]"),
-        ("optimizer", "name", "muon", 'optimizer.name: must be "adamw", got "muon"'),
+        ("optimizer", "name", "sgd", 'optimizer.name: this version offers "adamw" and "muon", got "sgd"'),
         ("ddp", "nproc_per_node", "all", 'ddp.nproc_per_node: must be an integer > 0 or "auto", got "all"'),
         (
             "data",

@@ -22,7 +22,7 @@ from trainkit.logging.console import ConsoleLogger
 from trainkit.protocols import Batch, StepContext, StepOutput
 from trainkit.settings import Task, TrainerSettings
 from trainkit.trainer import Trainer
-from trainkit.training.optim import AdamWSettings
+from trainkit.training.optim import AdamWSettings, MuonSettings
 from trainkit.training.schedule import Schedule
 
 GLOBAL_ROWS, LENGTH, VOCABULARY, WIDTH = 8, 5, 13, 6
@@ -143,10 +143,13 @@ class KeepNorms(Callback):
         self.norms.append(grad_norm)
 
 
-def train_three_steps(world: World, accumulation: int, is_compiled: bool = False) -> tuple[dict[str, Tensor], list]:
+def train_three_steps(
+    world: World, accumulation: int, is_compiled: bool = False, is_muon: bool = False
+) -> tuple[dict[str, Tensor], list]:
     """Return the weights after three steps, and the gradient norm of each."""
     keep_norms = KeepNorms()
-    settings = make_settings(grad_accum_steps=accumulation, compile=is_compiled)
+    optimizer = MuonSettings() if is_muon else AdamWSettings()
+    settings = make_settings(grad_accum_steps=accumulation, compile=is_compiled, optimizer=optimizer)
     trainer = make_trainer(world, settings, callbacks=[keep_norms])
     trainer.fit()
     return weights_of(trainer), keep_norms.norms
