@@ -182,3 +182,12 @@ def test_too_long_input_is_refused(make_model):
 def test_heads_that_do_not_divide_are_refused(make_model, changes):
     with pytest.raises(ValueError, match="must divide"):
         make_model(**changes)
+
+
+def test_autocast_raises_no_warning_and_stays_close(make_model, recwarn):
+    model = make_model(qk_norm=True, weight_scale=2.0).float()
+    exact = model(TOKENS, is_causal=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = model(TOKENS, is_causal=True)
+    assert not recwarn.list
+    torch.testing.assert_close(narrow.float(), exact, atol=0.05, rtol=0.05)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from transformerlm.models.kv_cache import KVCache
+from transformerlm.models.norm import RMSNorm
 from transformerlm.models.rope import rotate
 
 AttentionBackend = Literal["mha", "sdpa"]
@@ -66,8 +67,8 @@ class Attention(nn.Module):
         self.out = nn.Linear(self.num_heads * self.head_dim, d_model, bias=False)
         # QK-norm keeps the attention logits bounded (Dehghani et al. 2023, arXiv 2302.05442).
         has_qk_norm = norm_eps is not None
-        self.query_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if has_qk_norm else nn.Identity()
-        self.key_norm = nn.RMSNorm(self.head_dim, eps=norm_eps) if has_qk_norm else nn.Identity()
+        self.query_norm = RMSNorm(self.head_dim, eps=norm_eps) if has_qk_norm else nn.Identity()
+        self.key_norm = RMSNorm(self.head_dim, eps=norm_eps) if has_qk_norm else nn.Identity()
 
     def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
         """x: [batch, seq, d_model] -> the same shape."""

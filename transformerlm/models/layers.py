@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformerlm.models.attention import Attention, AttentionPlan
+from transformerlm.models.norm import RMSNorm
 
 
 class FeedForward(nn.Module):
@@ -28,9 +29,9 @@ class Block(nn.Module):
 
     def __init__(self, d_model: int, d_ff: int, norm_eps: float, attention: Attention) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(d_model, eps=norm_eps)
+        self.attention_norm = RMSNorm(d_model, eps=norm_eps)
         self.attention = attention
-        self.feed_forward_norm = nn.RMSNorm(d_model, eps=norm_eps)
+        self.feed_forward_norm = RMSNorm(d_model, eps=norm_eps)
         self.feed_forward = FeedForward(d_model, d_ff)
 
     def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformerlm.models.attention import Attention, AttentionBackend, AttentionPlan, SdpBackendName
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.layers import Block
+from transformerlm.models.norm import RMSNorm
 from transformerlm.models.rope import RotaryEmbedding
 
 VOCAB_MULTIPLE = 64
@@ -71,7 +72,7 @@ class TransformerLM(nn.Module):
         self.embedding = nn.Embedding(shape.padded_vocab_size, shape.d_model)
         self.rope = RotaryEmbedding(shape.head_dim, shape.context_length, shape.rope_theta)
         self.blocks = nn.ModuleList(self._block(layer) for layer in range(shape.num_layers))
-        self.norm = nn.RMSNorm(shape.d_model, eps=shape.norm_eps)
+        self.norm = RMSNorm(shape.d_model, eps=shape.norm_eps)
         self.head = nn.Linear(shape.d_model, shape.padded_vocab_size, bias=False)
         if shape.tie_embeddings:
             self.head.weight = self.embedding.weight

@@ -1,0 +1,16 @@
+"""Root-mean-square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RMSNorm(nn.RMSNorm):
+    """torch's RMSNorm in the type of its input.
+
+    Under autocast queries and keys are bfloat16 and the weight float32: torch would then warn and leave its fused
+    kernel for a slower one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., features] -> the same shape and type."""
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
