@@ -1,7 +1,11 @@
 """Fixtures shared by every room."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+
+# Tests run side by side, one worker per core: more threads in each would only stand in one another's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

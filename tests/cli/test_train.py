@@ -77,6 +77,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(train_small, objective):
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_two_processes_train_together(train_small):
     outcome = train_small(RUN, "ddp.nproc_per_node=2")
     assert outcome.code == 0, outcome.err
@@ -85,6 +86,7 @@ def test_two_processes_train_together(train_small):
     assert last["tokens"] == 2 * 4 * 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_and_says_how_to_resume(start, small_arguments, number):
     process = start("-m", "cli.train", *small_arguments("training.max_steps=100000", RUN))

@@ -35,23 +35,23 @@ def test_weight_is_the_relative_slope_of_the_mask_rate(schedule):
 @pytest.mark.parametrize("schedule", [LinearSchedule(1e-5), CosineSchedule(1e-5)])
 @pytest.mark.parametrize("time_sampling", ["stratified", "iid"])
 def test_mean_loss_is_the_exact_nelbo(make_model, make_context, schedule, time_sampling):
-    model, length, rows = make_model(), 5, 20_000
+    model, length, rows = make_model(), 5, 8_000
     sequence = torch.tensor([3, 1, 4, 1, 5])
     exact = any_order_likelihood(model, sequence, MASK).nelbo
     objective = MaskedDiffusion(MASK, schedule, time_sampling)
     with torch.no_grad():
         estimates = [
             objective(model, {"tokens": sequence.expand(rows, length)}, make_context(seed, 0, rows))
-            for seed in range(6)
+            for seed in range(5)
         ]
     values = torch.tensor([float(e.loss_sum / e.weight) * length for e in estimates], dtype=torch.float64)
-    # 6 means of 20,000 draws; the spread among them estimates their error, floored as six values estimate it roughly.
-    error = max(values.std().item() / math.sqrt(6), 0.002 * exact)
+    # 5 means of 8,000 draws; the spread among them estimates their error, floored as five values estimate it roughly.
+    error = max(values.std().item() / math.sqrt(5), 0.003 * exact)
     assert abs(values.mean().item() - exact) < 3 * error
 
 
 def test_dividing_by_the_masked_count_would_not_be_the_bound(make_model, make_context):
-    model, sequence, rows = make_model(), torch.tensor([3, 1, 4, 1, 5]), 20_000
+    model, sequence, rows = make_model(), torch.tensor([3, 1, 4, 1, 5]), 5_000
     exact = any_order_likelihood(model, sequence, MASK).nelbo
     with torch.no_grad():
         output = MaskedDiffusion(MASK)(model, {"tokens": sequence.expand(rows, 5)}, make_context(0, 0, rows))
