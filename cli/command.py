@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.output import prepare_streams, silence
+
 TRACEBACK_VARIABLE = "TRANSFORMERLM_TRACEBACK"
 
 
@@ -34,6 +36,7 @@ def run_command(
     add_options: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> int:
     """Parse the arguments, load the configuration and run `body(config, options)`; returns the exit code."""
+    prepare_streams()
     parser = make_parser(command)
     if add_options is not None:
         add_options(parser)
@@ -42,10 +45,12 @@ def run_command(
         return _run(command, body, options)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader went away, as in `... | head`. Keep the interpreter from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader went away, as in `... | head`
+        silence(sys.stdout)
         return 0
+    except OSError as error:
+        silence(sys.stdout)
+        return report([f"{error.filename or 'output'}: {error.strerror or error}"], exit_code=1)
 
 
 def make_parser(command: Command) -> argparse.ArgumentParser:
@@ -103,7 +108,7 @@ def _run(command: Command, body: Callable[[Any, argparse.Namespace], int], optio
     except ConfigProblems as problems:
         return report(problems.lines)
     if options.print_config:
-        print(dump_toml(config), end="")
+        print(dump_toml(config), end="", flush=True)
         return 0
     try:
         return body(config, options)

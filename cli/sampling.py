@@ -1,5 +1,6 @@
 """Texts generated while a model trains."""
 
+import contextlib
 import sys
 
 from tqdm import tqdm
@@ -41,5 +42,6 @@ class SamplingCallback(Callback):
         was_training = model.training
         samples = generate_samples(self.predictor, self.section, self.settings)
         model.train(was_training)
-        for sample in samples:
-            tqdm.write(f"step {record.step} | {sample.text}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # nobody reads any more: no reason to stop training
+            for sample in samples:
+                tqdm.write(f"step {record.step} | {sample.text}", file=sys.stderr)

@@ -98,8 +98,8 @@ def _open_stream(data: DocumentsSection, split: str, shard: Shard, is_training: 
     from datasets.distributed import split_dataset_by_node
 
     def open_dataset() -> Any:
-        dataset = load_documents(data, split, streaming=True)
-        return split_dataset_by_node(dataset, rank=shard.rank, world_size=shard.size)
+        dataset = load_documents(data, split, streaming=True).dataset
+        return ReadableStream(split_dataset_by_node(dataset, rank=shard.rank, world_size=shard.size), data, split)
 
     texts = StreamedDocuments(open_dataset, lambda record: _text_of(record, data), _name(data, split), is_training)
     if is_training and data.shuffle_buffer_size:
@@ -120,9 +120,10 @@ def load_documents(data: CorpusSection, split: str, *, streaming: bool) -> Any:
     """Open a split through `datasets`; raises ValueError naming the dataset if it cannot be had."""
     import datasets  # takes seconds, and the embedded corpus does not need it
 
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is said once, by us
     options: dict[str, Any] = {"sample_by": data.sample_by} if data.dataset_name == "text" else {}
     try:
-        return datasets.load_dataset(
+        dataset = datasets.load_dataset(
             data.dataset_name,
             data.dataset_config or None,
             data_files=data.model_dump(mode="json")["data_files"],
@@ -131,10 +132,44 @@ def load_documents(data: CorpusSection, split: str, *, streaming: bool) -> Any:
             **options,
         )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(
-            f"data.dataset_name: {_name(data, split)!r} cannot be loaded: {error}. Without a network, name your own "
-            'files (dataset_name = "text", "json" or "parquet" with data_files), or use "synthetic/stories"'
-        ) from error
+        raise explain_unreadable(error, data, split) from error
+    return ReadableStream(dataset, data, split) if streaming else dataset
+
+
+class ReadableStream:
+    """A streamed dataset that says which files could not be read: its errors come while it is read."""
+
+    def __init__(self, dataset: Any, data: CorpusSection, split: str) -> None:
+        self.dataset, self.data, self.split = dataset, data, split
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        try:
+            yield from self.dataset
+        except (OSError, ValueError) as error:
+            raise explain_unreadable(error, self.data, self.split) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the dataset's position."""
+        return self.dataset.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved position."""
+        self.dataset.load_state_dict(state)
+
+
+def explain_unreadable(error: Exception, data: CorpusSection, split: str) -> ValueError:
+    """Return an error that names the key, the files and the remedy."""
+    name = _name(data, split)
+    if data.data_files is None:
+        return ValueError(
+            f"data.dataset_name: {name!r} cannot be loaded: {error}. Without a network, name your own files "
+            '(dataset_name = "text", "json" or "parquet" with data_files), or use "synthetic/stories"'
+        )
+    causes = [error, error.__cause__, error.__context__]
+    if any(isinstance(cause, UnicodeDecodeError) for cause in causes):
+        return ValueError(f"data.data_files: {name} is not UTF-8 text; convert it, as with iconv -t UTF-8")
+    reason = str(causes[1] or error).rstrip(".")
+    return ValueError(f"data.data_files: {name} cannot be read: {reason}; is it {data.dataset_name}?")
 
 
 def _text_of(record: dict[str, Any], data: CorpusSection) -> str:
@@ -142,16 +177,15 @@ def _text_of(record: dict[str, Any], data: CorpusSection) -> str:
     if isinstance(text, str):
         return text
     if data.text_field not in record:
-        raise ValueError(
-            f'data.text_field: no field "{data.text_field}" in {data.dataset_name}; it has {", ".join(record)}'
-        )
-    raise ValueError(f'data.text_field: "{data.text_field}" of {data.dataset_name} holds {text!r}, which is not text')
+        raise ValueError(f'data.text_field: no field "{data.text_field}" in {_name(data)}; it has {", ".join(record)}')
+    raise ValueError(f'data.text_field: "{data.text_field}" of {_name(data)} holds {text!r}, which is not text')
 
 
-def _name(data: CorpusSection, split: str) -> str:
+def _name(data: CorpusSection, split: str = "") -> str:
     if data.data_files is None:
-        return f"{data.dataset_name} {split}"
-    return f"{data.dataset_name} files {split} ({_shorten(data.data_files)})"
+        return f"{data.dataset_name} {split}".rstrip()
+    files = data.data_files
+    return _shorten(files if isinstance(files, str) else data.model_dump(mode="json")["data_files"])
 
 
 def _shorten(data_files: object) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cli.build import build_generation
+from cli.output import say
 from cli.sampling import generate_samples
 from cli.sources import RowShape, build_train_batches, build_val_batches
 from config.roots import TrainConfig
@@ -74,10 +75,11 @@ def print_summary(
         samples = generate_samples(predictor, config.sampling, settings)
     is_stories = isinstance(config.data, DocumentsSection) and config.data.dataset_name == STORIES
     valid_share = sum(stories.is_story(sample.text) for sample in samples) if samples and is_stories else None
-    if lines:
-        print(format_table(lines))
-    print(format_samples(samples, valid_share))
-    print(f"\ngenerate more: transformerlm-infer --config config/resources/infer.toml --set checkpoint.path={folder}")
+    parts = [format_table(lines) if lines else "", format_samples(samples, valid_share)]
+    parts.append(
+        f"generate more: transformerlm-infer --config config/resources/infer.toml --set checkpoint.path={folder}"
+    )
+    say("\n" + "\n\n".join(part for part in parts if part))
     record = {
         "held_out": [asdict(line) for line in lines],
         "samples": [sample.text for sample in samples],
@@ -148,7 +150,7 @@ def format_table(lines: list[Line]) -> str:
     header = f"{'held-out text':<14}{'nats/token':>12}{'bits/byte':>12}" + (
         f"{'nats/story':>12}" if has_stories else ""
     )
-    rows = ["", header]
+    rows = [header]
     for line in lines:
         cells = [line.nats_per_token, line.bits_per_byte]
         cells += [line.nats_per_story] if line.nats_per_story is not None else []
@@ -164,4 +166,4 @@ def format_samples(samples: list[Generation], num_stories: int | None) -> str:
         return ""
     verdict = "" if num_stories is None else f", {num_stories} of {len(samples)} are stories of the grammar"
     shown = "\n\n".join(sample.text for sample in samples[:4])
-    return f"\nsamples{verdict}:\n\n{shown}"
+    return f"samples{verdict}:\n\n{shown}"

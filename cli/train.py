@@ -42,7 +42,7 @@ def train(config: "TrainConfig", options: argparse.Namespace) -> int:
 
     from cli.training import run_training
     from trainkit.distributed.launch import LaunchSettings, launch
-    from trainkit.errors import CheckpointSaveError, NonFiniteLoss, WorkerError
+    from trainkit.errors import CheckpointSaveError, NonFiniteLoss, RunWriteError, WorkerError
 
     processes = config.ddp.nproc_per_node
     if processes == "auto":
@@ -50,7 +50,7 @@ def train(config: "TrainConfig", options: argparse.Namespace) -> int:
     settings = LaunchSettings(nproc_per_node=processes, backend=config.ddp.backend, device=config.training.device)
     try:
         return launch(run_training, config, options.config, settings=settings)
-    except (NonFiniteLoss, CheckpointSaveError, WorkerError) as error:
+    except (NonFiniteLoss, CheckpointSaveError, RunWriteError, WorkerError) as error:
         return report(str(error).splitlines(), exit_code=1)
 
 

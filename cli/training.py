@@ -1,20 +1,20 @@
 """One training process: build everything from the configuration, train, and report."""
 
 import os
-import shutil
 from datetime import datetime
 from pathlib import Path
 
 import torch
 
 from cli.build import build_generation, build_objective, build_shape, build_trainer_settings
+from cli.output import prepare_streams, say
 from cli.sampling import SamplingCallback
 from cli.sources import RowShape, build_train_batches, build_val_batches, load_tokenizer
 from cli.summary import print_summary
 from config.io import dump_toml
 from config.roots import TrainConfig
 from trainkit.callbacks import Callback
-from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint
+from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint, verify_checkpoint
 from trainkit.data.documents import Shard
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
@@ -25,7 +25,7 @@ from trainkit.logging.wandb import WandbLogger, WandbSettings
 from trainkit.run_folder import open_run_folder
 from trainkit.settings import Task
 from trainkit.trainer import Trainer
-from transformerlm.checkpoint import TOKENIZER_FOLDER, write_description
+from transformerlm.checkpoint import TOKENIZER_FOLDER, read_description, write_description
 from transformerlm.models.transformer import ModelShape, TransformerLM
 from transformerlm.tokenizer import Tokenizer
 
@@ -47,40 +47,71 @@ class DescribeModel(Callback):
 
 def run_training(world: World, config: TrainConfig, config_path: str) -> int:
     """Train on one rank; returns the exit code."""
-    resumed_from = find_resumed(config)
-    folder = open_run(world, config, resumed_from)
+    prepare_streams()
     tokenizer = load_tokenizer(config.data.tokenizer)
+    check_prompts(config, tokenizer)
+    resumed_from = find_resumed(config, tokenizer)
+    folder = open_run(world, config, resumed_from)
     shape = build_shape(config.model)
     torch.manual_seed(config.training.seed)
     model = TransformerLM(shape)
     objective = build_objective(config.objective, tokenizer)
     rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
     shard = Shard(world.rank, world.size)
-    if world.is_first:
-        write_run_files(folder, config, tokenizer)
-        describe_run(model, config, folder, world)
     trainer = Trainer(
         Task(model, objective, build_train_batches(config.data, tokenizer, rows, shard)),
         build_trainer_settings(config.training, config.optimizer, config.logging.log_every, config.checkpointing.every),
         world,
         make_callbacks(config, config_path, folder, tokenizer, model),
-        CheckpointManager(folder / "checkpoints", config.checkpointing.keep_last),
+        CheckpointManager(folder / "checkpoints", config.checkpointing.keep_last, run=folder),
         make_validation(config, tokenizer, rows, shard),
     )
     if resumed_from is not None:
         trainer.resume(resumed_from)
+    if world.is_first:
+        write_run_files(folder, config, tokenizer)
+        describe_run(trainer, config, folder)
     result = trainer.fit()
     if world.is_first and result.stop_signal is None:
         print_summary(config, trainer.model, tokenizer, folder, trainer.state.weight_seen)
     return result.exit_code
 
 
-def find_resumed(config: TrainConfig) -> Path | None:
-    """Return the checkpoint folder to continue from, if any; raises CheckpointError if it is not there."""
+def check_prompts(config: TrainConfig, tokenizer: Tokenizer) -> None:
+    """Refuse prompts that leave no room for a sample now, not after the last step."""
+    total_length = config.sampling.total_length or config.model.context_length
+    for prompt in config.sampling.prompts:
+        length = 1 + len(tokenizer.encode(prompt, allowed_special="none"))
+        if length >= total_length:
+            raise ValueError(
+                f"sampling.prompts: {prompt!r} takes {length} of {total_length} tokens, its start token included, and "
+                "leaves no room; shorten it, raise sampling.total_length, or set sampling.prompts = []"
+            )
+
+
+def find_resumed(config: TrainConfig, tokenizer: Tokenizer) -> Path | None:
+    """Return the checkpoint folder to continue from, if any.
+
+    Raises CheckpointError if it is not there, ValueError if it learned something else.
+    """
     wanted = config.checkpointing.resume_from
     if not wanted:
         return None
-    return find_checkpoint(Path(config.logging.runs_path) / "latest" if wanted == "latest" else Path(wanted)).resolve()
+    path = Path(config.logging.runs_path) / "latest" if wanted == "latest" else Path(wanted)
+    folder = find_checkpoint(path).resolve()
+    verify_checkpoint(folder)
+    _, objective = read_description(folder)
+    if objective != config.objective.name:
+        raise ValueError(
+            f'checkpointing.resume_from: {folder} was trained with objective.name = "{objective}", and this run has '
+            f'"{config.objective.name}"; use the same, or start a new run'
+        )
+    if Tokenizer.load(folder / TOKENIZER_FOLDER) != tokenizer:
+        raise ValueError(
+            f"checkpointing.resume_from: {folder} was trained with another tokenizer; point [data.tokenizer] at "
+            f"{folder / TOKENIZER_FOLDER}, or start a new run"
+        )
+    return folder
 
 
 def open_run(world: World, config: TrainConfig, resumed_from: Path | None) -> Path:
@@ -103,22 +134,26 @@ def open_run(world: World, config: TrainConfig, resumed_from: Path | None) -> Pa
 
 
 def write_run_files(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> None:
-    """Keep the resolved configuration and the tokenizer beside the metrics."""
-    (folder / CONFIG_FILE).write_text(dump_toml(config), encoding="utf-8")
-    shutil.rmtree(folder / TOKENIZER_FOLDER, ignore_errors=True)
-    tokenizer.save(folder / TOKENIZER_FOLDER)
+    """Keep the resolved configuration and the tokenizer beside the metrics; a full disk leaves the former ones."""
+    temporary = folder / f".{CONFIG_FILE}.partial"
+    temporary.write_text(dump_toml(config), encoding="utf-8")
+    temporary.replace(folder / CONFIG_FILE)
+    if not (folder / TOKENIZER_FOLDER).exists():
+        tokenizer.save(folder / TOKENIZER_FOLDER)
 
 
-def describe_run(model: TransformerLM, config: TrainConfig, folder: Path, world: World) -> None:
+def describe_run(trainer: Trainer, config: TrainConfig, folder: Path) -> None:
     """Say in two lines what is about to be trained."""
+    model, world, steps_done = trainer.model, trainer.world, trainer.state.step
+    if steps_done >= config.training.max_steps:
+        say(f"already at step {steps_done} of {config.training.max_steps}: raise training.max_steps to train on")
     is_causal = config.objective.name == "autoregressive"
     flops = model.flops_per_token(config.model.context_length, is_causal=is_causal)
     rows = config.training.batch_size * config.training.grad_accum_steps * world.size
-    print(
+    say(
         f"{config.objective.name} model, {model.parameter_count() / 1e6:.2f} M parameters, "
         f"{flops / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of {rows} x "
-        f"{config.model.context_length} tokens on {world.size} x {world.device.type}\nrun folder: {folder}",
-        flush=True,
+        f"{config.model.context_length} tokens on {world.size} x {world.device.type}\nrun folder: {folder}"
     )
 
 

@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 Location = tuple[int | str, ...]  # where an error stands, as pydantic reports it
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what a torch generator takes
 Fraction = Annotated[float, Field(ge=0, le=1)]  # [0, 1]
 NonEmptyText = Annotated[str, Field(min_length=1)]
 TextList = Annotated[tuple[str, ...], Field(strict=False)]  # a TOML array arrives as a list

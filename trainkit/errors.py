@@ -17,5 +17,9 @@ class RunFolderError(ValueError):
     """Report a run folder that cannot be used: it exists already, or cannot be written."""
 
 
+class RunWriteError(RuntimeError):
+    """Report a file of the run that could not be written while training: which, why, and what is left intact."""
+
+
 class WorkerError(RuntimeError):
     """Report a worker process that ended without leaving a Python exception behind (killed, crashed)."""

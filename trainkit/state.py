@@ -23,6 +23,7 @@ from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.errors import CheckpointError
 from trainkit.protocols import Stateful
+from trainkit.training.optim import optimizer_kind
 
 
 @dataclass(slots=True)
@@ -62,6 +63,7 @@ class TrainState:
             "weight_seen": self.weight_seen,
             "elapsed_s": self.elapsed_s,
             "world_size": self.world.size,
+            "optimizer": optimizer_kind(self.optimizer),
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
         }
         (folder / "state.json").write_text(json.dumps(counters, indent=2) + "\n")
@@ -77,6 +79,12 @@ class TrainState:
                 f"checkpoint {folder} was saved by {counters['world_size']} processes and this run has "
                 f"{self.world.size}: the data position is kept per process, so resume with "
                 f"{counters['world_size']} processes, or start a new run from the checkpoint's weights"
+            )
+        kind = optimizer_kind(self.optimizer)
+        if counters.get("optimizer", kind) != kind:
+            raise CheckpointError(
+                f"checkpoint {folder} was saved with optimizer {counters['optimizer']} and this run has {kind}: "
+                "use the same optimizer, or start a new run from the checkpoint's weights"
             )
         load_weights(self.model, folder / "model.safetensors")
         self._read_optimizer(folder / "optimizer.pt")
@@ -94,7 +102,11 @@ class TrainState:
         if _group_sizes(saved["optimizer"]) != _group_sizes(current):
             raise CheckpointError(f"checkpoint {path.parent}: optimizer.pt belongs to another optimizer or model")
         # Moments come from the checkpoint, settings such as the weight decay from the configuration of this run.
-        self.optimizer.load_state_dict({"state": saved["optimizer"]["state"], "param_groups": current["param_groups"]})
+        continued = {"state": saved["optimizer"]["state"], "param_groups": current["param_groups"]}
+        try:
+            self.optimizer.load_state_dict(continued)
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"checkpoint {path.parent}: optimizer.pt does not fit this run ({error})") from error
         if saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])
 

@@ -51,9 +51,13 @@ def find_checkpoint(path: Path | str) -> Path:
     Raises CheckpointError if there is none.
     """
     path = Path(path)
-    for candidate in (path, path / "checkpoints" / "latest"):
+    # Should `latest` point at nothing, the newest step that is there will do.
+    steps = sorted((path / "checkpoints").glob("step_*"), reverse=True)
+    for candidate in (path, path / "checkpoints" / "latest", *steps):
         if (candidate / DESCRIPTION_FILE).is_file():
             return candidate.resolve()
+    if (path / "checkpoints").is_dir() or (path / "metrics.jsonl").is_file():
+        raise CheckpointError(f"{path}: the run holds no checkpoint yet; let it train on, or choose another run")
     if not path.exists():
         raise CheckpointError(
             f"{path}: no such checkpoint or run folder; train a model first "

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from config.section import NonEmptyText, Section, TextList, rule
+from config.section import NonEmptyText, Section, Seed, TextList, rule
 
 STORIES = "synthetic/stories"
 FILE_FORMATS = ("text", "json", "parquet")
@@ -87,7 +87,7 @@ class DocumentsSection(CorpusSection, PipelineSection):
     """Read while training, in constant memory; false prepares the whole dataset on disk first."""
     shuffle_buffer_size: NonNegativeInt = 1000
     """Documents among which the next one is drawn at random; 0 keeps the order of the corpus."""
-    shuffle_seed: NonNegativeInt = 0
+    shuffle_seed: Seed = 0
     """Seed of that order."""
 
     @rule("train_split", "data_files")
@@ -127,7 +127,7 @@ class MegatronSection(PipelineSection):
     """Path of the training files, without .bin or .idx."""
     megatron_val_prefix: NonEmptyText
     """Path of the validation files, without .bin or .idx."""
-    shuffle_seed: NonNegativeInt = 0
+    shuffle_seed: Seed = 0
     """Seed of the order of the rows."""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from config.section import Section, TextList, rule
+from config.section import Section, Seed, TextList, rule
 
 
 class GenerationSettings(Section):
@@ -20,7 +20,7 @@ class GenerationSettings(Section):
     """Draw among this many likeliest tokens; 0 draws among all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Draw among the likeliest tokens that together reach this probability; 1 draws among all."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the draws."""
     generation_mode: Literal["auto", "autoregressive", "diffusion"] = "auto"
     """`auto` generates the way the model was trained."""
@@ -35,23 +35,7 @@ class GenerationSettings(Section):
     stop: TextList = ()
     """Texts at which generation ends; the end-of-text token always ends it."""
 
-    @rule("steps", "total_length")
-    def steps_have_tokens(steps: int | None, total_length: int | None) -> str | None:
-        """Refuse steps that would find nothing to denoise."""
-        return _exceeds(steps, total_length, "each step commits at least one token")
-
-    @rule("block_length", "total_length")
-    def blocks_fit(block_length: int | None, total_length: int | None) -> str | None:
-        """Refuse blocks longer than the text."""
-        return _exceeds(block_length, total_length, "a block is part of the text")
-
     @rule("stop")
     def stops_have_text(stop: tuple[str, ...]) -> str | None:
         """Refuse the empty text, which would stop everything at once."""
         return None if all(stop) else "an empty text would stop at once; remove it"
-
-
-def _exceeds(value: int | None, limit: int | None, reason: str) -> str | None:
-    if value is None or limit is None or value <= limit:
-        return None
-    return f"{value} is above total_length = {limit}, and {reason}; lower it"

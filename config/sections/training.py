@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 
-from config.section import Section, rule
+from config.section import Section, Seed, rule
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -25,7 +25,7 @@ class TrainingSection(Section):
     """Batches per validation and rank."""
     skip_validation: bool = False
     """Never validate; data.val_split is then not read."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of initial weights, masks and samples; the order of the data has data.shuffle_seed."""
     device: Device = "auto"
     """Where to train; `auto` takes CUDA if there is a GPU."""

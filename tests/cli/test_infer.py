@@ -2,12 +2,15 @@
 
 import io
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cli import bench_infer, infer
-from cli.display import LiveText
+from cli.display import LiveText, wrap
 from transformerlm.inference.predictor import GenerationSettings, Predictor
 from transformerlm.inference.sampling import SamplingSettings
 
@@ -109,6 +112,29 @@ def test_impossible_requests_are_refused(checkpoint, run, override, message):
     assert "Traceback" not in outcome.err
 
 
+def test_a_run_that_lost_its_newest_checkpoint_falls_back(trained, run):
+    shutil.copytree(trained("autoregressive"), "runs/mine", symlinks=True)
+    shutil.copytree("runs/mine/checkpoints/step_00000002", "runs/mine/checkpoints/step_00000001")
+    shutil.rmtree("runs/mine/checkpoints/step_00000002")
+    outcome = run(infer.main, "infer.toml", *SHORT, "checkpoint.path=runs/mine")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_run_without_a_checkpoint_says_so(run):
+    Path("runs/mine/checkpoints").mkdir(parents=True)
+    outcome = run(infer.main, "infer.toml", *SHORT, "checkpoint.path=runs/mine")
+    assert outcome.code == 2
+    assert "the run holds no checkpoint yet" in outcome.err
+
+
+def test_closed_and_full_outputs_end_without_a_traceback(checkpoint, start):
+    for redirect, code in ((">&-", 0), (">/dev/full", 1)):
+        shell = f"{sys.executable} -m cli.infer --config config/resources/infer.toml {redirect}"
+        done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_the_wrong_way_of_generating_is_refused(checkpoint):
     predictor = Predictor.from_checkpoint(checkpoint)
     wrong = "diffusion" if predictor.objective == "autoregressive" else "autoregressive"
@@ -121,7 +147,7 @@ def test_the_wrong_way_of_generating_is_refused(checkpoint):
     [
         (lambda folder: os.truncate(folder / "model.safetensors", 2000), "unreadable or truncated"),
         (lambda folder: (folder / "model.json").write_text("{}"), "not a model description"),
-        (lambda folder: (folder / "model.json").unlink(), "neither a checkpoint"),
+        (lambda folder: (folder / "model.json").unlink(), "the run holds no checkpoint yet"),
         (lambda folder: (folder / "tokenizer" / "vocab.json").unlink(), "vocab.json"),
     ],
 )
@@ -153,6 +179,24 @@ def test_the_benchmark_prints_theory_and_figures(run, objective):
     assert rows[0].split()[:2] == ["batch", "tokens/s"]
     assert [row.split()[0] for row in rows[1:]] == ["1", "8"]
     assert Path("figures.json").is_file()
+
+
+def test_wide_and_combining_characters_take_their_columns():
+    assert wrap("\u72d0\u72f8ab", 4) == ["\u72d0\u72f8", "ab"]
+    assert wrap("e\u0301" * 4, 4) == ["e\u0301" * 4]
+    assert wrap("", 4) == [""]
+
+
+def test_a_text_taller_than_the_terminal_shows_its_end_and_finishes_whole(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "10")
+    monkeypatch.setenv("LINES", "4")
+    stream = io.StringIO()
+    live = LiveText(stream)
+    live.show("x")
+    live.show("abcdefghij" * 6)
+    assert stream.getvalue() == "x\r\033[J" + "\n".join(["abcdefghij"] * 3)
+    live.finish("done")
+    assert stream.getvalue().endswith("\r\033[2A\033[Jdone\n")
 
 
 def test_live_text_redraws_wrapped_lines_in_place(monkeypatch):

@@ -169,9 +169,70 @@ def test_a_damaged_checkpoint_is_named_with_an_intact_one(train_small, damage, m
 
 def test_a_checkpoint_of_another_model_is_refused(train_small):
     assert train_small(RUN).code == 0
+    before = Path("runs/mine/config.toml").read_text()
     outcome = train_small("checkpointing.resume_from=runs/mine", "training.max_steps=8", "model.d_model=64")
     assert outcome.code == 2
     assert "is of another model" in outcome.err
+    assert Path("runs/mine/config.toml").read_text() == before
+
+
+def test_a_checkpoint_of_another_objective_is_refused(train_small):
+    assert train_small(RUN).code == 0
+    outcome = train_small("checkpointing.resume_from=runs/mine", "objective.name=masked_diffusion")
+    assert outcome.code == 2
+    assert 'was trained with objective.name = "autoregressive", and this run has "masked_diffusion"' in outcome.err
+
+
+def test_a_checkpoint_of_another_optimizer_is_refused(train_small):
+    assert train_small(RUN).code == 0
+    outcome = train_small("checkpointing.resume_from=runs/mine", "training.max_steps=8", "optimizer.name=adamw")
+    assert outcome.code == 2
+    assert "optimizer" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_resuming_a_finished_run_says_so(train_small):
+    assert train_small(RUN).code == 0
+    outcome = train_small("checkpointing.resume_from=latest")
+    assert outcome.code == 0
+    assert "already at step 4 of 4: raise training.max_steps to train on" in outcome.out
+
+
+def test_a_start_that_fails_leaves_latest_at_the_last_good_run(train_small):
+    assert train_small(RUN).code == 0
+    Path("short.txt").write_text("Just a few words.")
+    overrides = text_overrides("short.txt", "training.skip_validation=true", "logging.run_name=other")
+    assert train_small(*overrides).code == 2
+    assert Path("runs/latest").resolve().name == "mine"
+    assert train_small("checkpointing.resume_from=latest").code == 0
+
+
+def test_a_foreign_folder_is_refused_before_anything_is_created(train_small):
+    Path("foreign").mkdir()
+    outcome = train_small("checkpointing.resume_from=foreign")
+    assert outcome.code == 2
+    assert "foreign" in outcome.err
+    assert not Path("runs").exists()
+
+
+def test_a_prompt_without_room_is_refused_before_training(train_small):
+    outcome = train_small(
+        'sampling.prompts=["Once upon a time there was a very long prompt"]', "sampling.total_length=9"
+    )
+    assert outcome.code == 2
+    assert "sampling.prompts:" in outcome.err
+    assert "raise sampling.total_length" in outcome.err
+    assert not Path("runs").exists()
+
+
+def test_a_reader_that_goes_away_does_not_stop_training(start, small_arguments):
+    process = start("-m", "cli.train", *small_arguments(RUN))
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(60) == 0, err
+    assert steps_of(Path("runs/mine")) == [1, 2, 3, 4]
+    assert Path("runs/mine/summary.json").is_file()
+    assert "Traceback" not in err
 
 
 def text_overrides(path, *more):
@@ -208,6 +269,25 @@ def test_an_empty_corpus_is_refused(train_small):
     assert outcome.code == 2
     assert "empty.txt" in outcome.err
     assert "empty" in outcome.err
+
+
+@pytest.mark.parametrize("streaming", ["true", "false"])
+def test_text_that_is_not_utf8_is_named_with_the_remedy(train_small, streaming):
+    Path("latin.txt").write_bytes("caf\u00e9 au lait\n\n".encode("latin-1") * 200)
+    outcome = train_small(*text_overrides("latin.txt", f"data.streaming={streaming}"))
+    assert outcome.code == 2
+    assert "data.data_files:" in outcome.err
+    assert "latin.txt" in outcome.err
+    assert "is not UTF-8 text; convert it" in outcome.err
+
+
+def test_broken_json_is_named(train_small):
+    Path("broken.jsonl").write_text('{"text": "fine"}\n{"text": broken\n')
+    options = ["data.dataset_name=json", 'data.data_files={train="broken.jsonl", validation="broken.jsonl"}', RUN]
+    outcome = train_small(*options)
+    assert outcome.code == 2
+    assert "broken.jsonl" in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 def test_a_missing_field_is_named_with_the_fields_there_are(train_small):

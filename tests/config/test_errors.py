@@ -219,7 +219,7 @@ class TestOrigins:
 
     def test_a_key_below_a_value_is_explained(self, train_file):
         assert lines_of_file(train_file, "training.seed.x=3") == [
-            "training.seed: must be an integer >= 0, got { x = 3 } (from --set)"
+            "training.seed: must be an integer >= 0 and < 9223372036854775808, got { x = 3 } (from --set)"
         ]
 
 

@@ -1,5 +1,6 @@
 """A resumed run is the uninterrupted run, to the last bit."""
 
+import json
 import re
 
 import pytest
@@ -10,12 +11,15 @@ from trainkit_workers import (
     make_trainer,
     resume_here,
     train_with_interruption,
+    weights_of,
 )
 
 from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint
+from trainkit.checkpointing.manifest import write_manifest
 from trainkit.distributed.parallel import World
 from trainkit.errors import CheckpointError
 from trainkit.state import TrainState
+from trainkit.training.optim import MuonSettings
 
 
 def assert_resume_is_bitwise(first: dict, second: dict, whole: dict) -> None:
@@ -57,6 +61,26 @@ def test_resume_refuses_weights_of_another_model_and_names_what_differs(saved):
     expected = "extra.bias is missing; extra.weight is missing; mix.bias has shape [6] instead of [4]"
     with pytest.raises(CheckpointError, match=re.escape(expected)):
         trainer.resume(saved)
+
+
+def test_resume_refuses_another_optimizer_and_names_both(saved):
+    trainer = make_trainer(World(), make_settings(optimizer=MuonSettings()))
+    before = weights_of(trainer)
+    with pytest.raises(CheckpointError, match=r"saved with optimizer AdamW and this run has Muon\+AdamW: use the same"):
+        trainer.resume(saved)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(trainer).items()), "nothing was loaded"
+
+
+def test_resume_from_before_optimizers_were_named_refuses_what_does_not_fit(tmp_path):
+    trainer = make_trainer(World(), make_settings(optimizer=MuonSettings()), checkpoints=CheckpointManager(tmp_path))
+    path = trainer.fit().checkpoint
+    counters = json.loads((path / "state.json").read_text())
+    del counters["optimizer"]
+    (path / "state.json").write_text(json.dumps(counters))
+    (path / "manifest.json").unlink()
+    write_manifest(path)
+    with pytest.raises(CheckpointError, match=r"optimizer.pt does not fit this run"):
+        make_trainer(World(), make_settings()).resume(path)
 
 
 def test_settings_of_the_optimizer_come_from_the_new_run_and_moments_from_the_checkpoint(saved):

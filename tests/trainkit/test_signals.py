@@ -129,3 +129,30 @@ def test_signal_to_the_launcher_lets_both_workers_save_and_says_how_to_resume(tm
     latest = CheckpointManager(tmp_path / "checkpoints").latest()
     assert re.search(rf"stopped by SIGTERM after step \d+: saved .*{latest.name}; to resume: resume --pl", errors)
     assert "Traceback" not in errors
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended, whoever should collect it
+
+
+@pytest.mark.slow
+def test_workers_save_and_end_when_the_launcher_is_killed(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, trainkit_workers.__file__, str(tmp_path), "2000"], stderr=subprocess.DEVNULL
+    )
+    wait_for(tmp_path / "training")
+    children = [int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert len(children) >= 2, "two workers"
+    process.kill()
+    process.wait()
+    deadline_s = time.monotonic() + 30
+    while (running := [child for child in children if is_running(child)]) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    for child in running:
+        os.kill(child, signal.SIGKILL)
+    assert not running, f"{len(running)} of {len(children)} processes hang"
+    assert CheckpointManager(tmp_path / "checkpoints").latest() is not None

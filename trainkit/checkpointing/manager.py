@@ -4,6 +4,7 @@ checkpoints/.step_00000500.partial/    being written; a crash leaves it behind a
 checkpoints/step_00000500/             complete: renamed only after every file and the manifest were durable
 checkpoints/latest -> step_00000500    moved only after the rename was durable
 checkpoints/.step_00000500.replaced/   an older checkpoint of the same step, put back if a crash stops its successor
+../latest -> <name>                    beside the run folder: the last run that began to save checkpoints
 """
 
 import re
@@ -13,22 +14,28 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from trainkit.checkpointing import storage
-from trainkit.checkpointing.manifest import verify_manifest, write_manifest
+from trainkit.checkpointing.manifest import MANIFEST_NAME, verify_manifest, write_manifest
 from trainkit.errors import CheckpointError, CheckpointSaveError
 
 LATEST = "latest"
+METRICS_NAME = "metrics.jsonl"
 _STEP_NAME = re.compile(r"step_(\d{8,})")
 
 
 class CheckpointManager:
     """Own the checkpoints folder of one run. Only rank 0 saves; every rank may read."""
 
-    def __init__(self, folder: Path, keep_last: int = 3):
-        """Keep the newest `keep_last` checkpoints (0 keeps all); the folder need not exist yet."""
+    def __init__(self, folder: Path, keep_last: int = 3, run: Path | None = None):
+        """Keep the newest `keep_last` checkpoints (0 keeps all); the folder need not exist yet.
+
+        With `run`, the run's folder, `latest` beside it is pointed at the run when its first checkpoint is published.
+        """
         if keep_last < 0:
             raise ValueError(f"keep_last must be 0 (keep all) or more, got {keep_last}")
         self.folder = folder
         self.keep_last = keep_last
+        self.run = run
+        self._is_run_latest = False
 
     def save(self, step: int, write: Callable[[Path], None]) -> Path:
         """Write one checkpoint by calling `write(temporary_folder)`, then publish it; return its folder.
@@ -63,6 +70,9 @@ class CheckpointManager:
         storage.sync_folder(self.folder)
         if replaced.exists():
             storage.remove_folder(replaced)
+        if self.run is not None and not self._is_run_latest:
+            storage.point_link(self.run.with_name(LATEST), self.run.name)
+            self._is_run_latest = True
 
     def latest(self) -> Path | None:
         """Return the checkpoint that `latest` names, or None if there is none."""
@@ -113,9 +123,19 @@ def find_checkpoint(path: Path) -> Path:
     restore_replaced(checkpoints)
     manager = CheckpointManager(checkpoints)
     newest = manager.latest() or next(reversed(manager.list_checkpoints()), None)
-    if newest is None and checkpoints.name == "checkpoints":
-        raise CheckpointError(f"checkpoint {path}: the run holds no checkpoint yet")
+    if newest is None and not (path / MANIFEST_NAME).is_file():
+        raise CheckpointError(f"checkpoint {path}: {_describe_stranger(path)}")
     return newest or path
+
+
+def _describe_stranger(path: Path) -> str:
+    """Say what something is that exists and is no checkpoint."""
+    if not path.is_dir():
+        return "this is a file, not the folder of a checkpoint or run"
+    if path.name == "checkpoints" or (path / "checkpoints").is_dir() or (path / METRICS_NAME).is_file():
+        return "the run holds no checkpoint yet"
+    intact = _newest_intact(path.parent, other_than=path.name)
+    return f"not a checkpoint (no {MANIFEST_NAME})" + (f"; the newest intact checkpoint is {intact}" if intact else "")
 
 
 def restore_replaced(folder: Path) -> None:

@@ -104,20 +104,28 @@ def _run_worker(worker: Worker, arguments: tuple, settings: LaunchSettings, fold
     """Be one rank: join, work, and leave the outcome in a file, before the others can notice that we are gone."""
     if any(name == "lo" for _, name in socket.if_nameindex()):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one host: do not depend on its name being resolvable
-    rank = int(os.environ["RANK"])
+    rank, launcher = int(os.environ["RANK"]), os.getppid()
     outcome_path = Path(folder) / f"outcome_{rank}.pickle"
     try:
         world = world_from_environment(settings.device)
         with process_group(world, settings.backend):
             try:
                 _write_outcome(outcome_path, Outcome(value=worker(world, *arguments)))
+                _leave_if_orphaned(launcher, exit_code=0)
             except BaseException as error:
                 _write_outcome(outcome_path, _failed(error, rank))
+                _leave_if_orphaned(launcher, exit_code=1)
                 raise
     except BaseException as error:
         if not outcome_path.exists():
             _write_outcome(outcome_path, _failed(error, rank))
         sys.exit(1)
+
+
+def _leave_if_orphaned(launcher: int, exit_code: int) -> None:
+    """End at once if the launcher was killed: parting from the other ranks would wait for its store for ever."""
+    if os.getppid() != launcher:
+        os._exit(exit_code)
 
 
 def _failed(error: BaseException, rank: int) -> Outcome:
@@ -180,10 +188,12 @@ def _forwarded_signals() -> Iterator[list[int]]:
 @contextmanager
 def _quiet_agent() -> Iterator[None]:
     """Silence the agent's own account of a failure: the worker's exception says it better."""
-    logger = logging.getLogger("torch.distributed.elastic")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in ("torch.distributed.elastic", "torch.multiprocessing")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

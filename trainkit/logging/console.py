@@ -3,7 +3,9 @@
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -18,13 +20,15 @@ class ConsoleLogger(Callback):
         """`unit` names what weights count, such as "tokens"; `resume_command` is what to type after an interruption."""
         self.unit = unit
         self.resume_command = resume_command
-        self.is_terminal = sys.stdout.isatty()
+        self.is_terminal = sys.stdout is not None and sys.stdout.isatty()
         self.is_colored = self.is_terminal and not os.environ.get("NO_COLOR")
         self._bar: tqdm | None = None
 
     def on_train_start(self, step: int, max_steps: int) -> None:
         """Show the bar; tqdm hides it where standard error is no terminal."""
-        self._bar = tqdm(total=max_steps, initial=step, unit="step", file=sys.stderr, disable=None, dynamic_ncols=True)
+        if sys.stderr is not None:
+            options = {"unit": "step", "file": sys.stderr, "disable": None, "dynamic_ncols": True}
+            self._bar = tqdm(total=max_steps, initial=step, **options)
 
     def on_step_end(self, record: StepRecord) -> None:
         """Move the bar."""
@@ -60,13 +64,13 @@ class ConsoleLogger(Callback):
             self._bar = None
 
     def format_step(self, record: StepRecord) -> str:
-        """Return the line a person reads about a step."""
+        """Return the line a person reads about a step, short enough for 80 columns."""
         rate = shorten(record.weight_per_second)
         extra = "".join(f"  {self._dim(name)} {value:.4g}" for name, value in record.metrics.items())
         return (
             f"{self._dim('step')} {record.step:>6}  {self._dim('loss')} {record.loss:.4f}  "
-            f"{self._dim('lr')} {record.learning_rate:.2e}  {self._dim('grad')} {record.grad_norm:.2f}  "
-            f"{rate:>6} {self._dim(f'{self.unit}/s')}  {record.step_ms:.0f} {self._dim('ms')}{extra}"
+            f"{self._dim('lr')} {record.learning_rate:.1e}  {self._dim('grad')} {record.grad_norm:.2f}  "
+            f"{rate:>5} {self._dim(f'{self.unit}/s')}{extra}"
         )
 
     def format_evaluation(self, record: EvaluationRecord) -> str:
@@ -79,11 +83,31 @@ class ConsoleLogger(Callback):
         return f"\033[2m{text}\033[0m" if self.is_colored else text
 
     def _print(self, line: str) -> None:
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
+        write_line(line, sys.stdout)
 
     def _remark(self, line: str) -> None:
-        tqdm.write(line, file=sys.stderr)
+        write_line(line, sys.stderr)
+
+
+def write_line(text: str, stream: TextIO | None) -> None:
+    """Write a line at once, above a progress bar; never raises OSError.
+
+    A stream that fails (its reader is gone, the disk is full) is silenced: what is told must not stop what is done.
+    `stream` is None where the process was started without it.
+    """
+    if stream is None:
+        return
+    try:
+        tqdm.write(text, file=stream)
+        stream.flush()
+    except OSError:
+        silence(stream)
+
+
+def silence(stream: TextIO) -> None:
+    """Send the rest of a stream nowhere, also what is in its buffer and would fail again when Python exits."""
+    with suppress(OSError), open(os.devnull, "wb") as nowhere:  # a stream in memory has no descriptor
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def shorten(number: float) -> str:

@@ -2,15 +2,21 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from trainkit.callbacks import Callback
+from trainkit.errors import RunWriteError
 from trainkit.metrics import EvaluationRecord, StepRecord, json_line
 
 
 class JsonlLogger(Callback):
-    """Append records to a file; a resumed run first drops what was written after the step it resumes from."""
+    """Append records to a file; a resumed run first drops what was written after the step it resumes from.
+
+    Raises RunWriteError if the disk is full or refuses: the run's own account must have no holes.
+    """
 
     def __init__(self, path: Path, unit: str = "weight"):
         """Write to `path`; `unit` names what weights count, such as "tokens"."""
@@ -20,10 +26,11 @@ class JsonlLogger(Callback):
 
     def on_train_start(self, step: int, max_steps: int) -> None:
         """Open the file behind the last record of `step`."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            drop_records_after(self.path, step)
-        self._file = self.path.open("a", encoding="utf-8")
+        with self._reporting_failure():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                drop_records_after(self.path, step)
+            self._file = self.path.open("a", encoding="utf-8")
 
     def on_log(self, record: StepRecord) -> None:
         """Append a step."""
@@ -36,13 +43,23 @@ class JsonlLogger(Callback):
     def on_train_end(self, step: int) -> None:
         """Close the file."""
         if self._file:
-            self._file.close()
+            with suppress(OSError):  # every line was flushed, or its failure reported
+                self._file.close()
             self._file = None
 
     def _write(self, line: str) -> None:
         if self._file:
-            self._file.write(line + "\n")
-            self._file.flush()
+            with self._reporting_failure():
+                self._file.write(line + "\n")
+                self._file.flush()
+
+    @contextmanager
+    def _reporting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunWriteError(f"cannot write {self.path}: {reason}; checkpoints already saved are intact") from error
 
 
 def drop_records_after(path: Path, step: int) -> None:

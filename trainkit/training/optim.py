@@ -108,6 +108,12 @@ def _build_adamw(decayed: list[nn.Parameter], others: list[nn.Parameter], settin
     return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.eps, fused=is_fused)
 
 
+def optimizer_kind(optimizer: torch.optim.Optimizer) -> str:
+    """Name the algorithms of an optimizer, such as "AdamW" or "Muon+AdamW": their states are not interchangeable."""
+    parts = optimizer.pair if isinstance(optimizer, OptimizerPair) else (optimizer,)
+    return "+".join(type(part).__name__ for part in parts)
+
+
 class OptimizerPair(torch.optim.Optimizer):
     """Two optimizers over different parameters of one model, used as one."""
 

@@ -198,8 +198,22 @@ def test_finding_nothing_says_what_is_there(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="the run holds no checkpoint yet"):
         find_checkpoint(tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"manifest.json is missing.*no intact checkpoint lies beside it"):
-        verify_checkpoint(find_checkpoint(tmp_path))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "metrics.jsonl").touch()
+    with pytest.raises(CheckpointError, match="new: the run holds no checkpoint yet"):
+        find_checkpoint(tmp_path / "new")
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl: this is a file"):
+        find_checkpoint(tmp_path / "new" / "metrics.jsonl")
+    with pytest.raises(CheckpointError, match=r"not a checkpoint \(no manifest.json\)$"):
+        find_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_that_lost_its_manifest_is_refused_and_the_newest_intact_offered(tmp_path):
+    manager = CheckpointManager(tmp_path)
+    manager.save(1, write_step(1))
+    (manager.save(2, write_step(2)) / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no manifest.json\); the newest intact checkpoint is .*step_00000001$"):
+        find_checkpoint(tmp_path / "step_00000002")
 
 
 def test_negative_retention_is_refused(tmp_path):

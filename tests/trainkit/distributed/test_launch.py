@@ -1,10 +1,12 @@
 """Workers start, and their values and errors come back to the caller."""
 
+import logging
+
 import pytest
 import torch
 from trainkit_workers import fail_on_rank_one, report_world
 
-from trainkit.distributed.launch import LaunchSettings, Outcome, _explain, launch
+from trainkit.distributed.launch import LaunchSettings, Outcome, _explain, _quiet_agent, launch
 from trainkit.distributed.parallel import World, choose_device
 
 
@@ -68,3 +70,10 @@ def test_a_killed_worker_and_an_interrupted_one_are_told_apart():
         _explain(FakeFailure(-9, rank=1), {}, received=[])
     )
     assert _explain(FakeFailure(-15), {}, received=[15]).code == 143
+
+
+def test_the_launcher_keeps_quiet_about_what_the_error_says_and_only_while_it_runs():
+    loggers = [logging.getLogger(name) for name in ("torch.distributed.elastic", "torch.multiprocessing")]
+    with _quiet_agent():
+        assert not any(logger.isEnabledFor(logging.WARNING) for logger in loggers)
+    assert all(logger.isEnabledFor(logging.WARNING) for logger in loggers)

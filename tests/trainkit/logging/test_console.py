@@ -1,7 +1,10 @@
 """The console is tidy for people and JSON for pipes."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,9 +33,35 @@ def test_a_terminal_gets_one_tidy_line_and_colour_only_if_wanted(monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
     plain = ConsoleLogger(unit="tokens").format_step(RECORD)
-    assert plain == "step    120  loss 3.4124  lr 2.90e-04  grad 0.83     41k tokens/s  100 ms  accuracy 0.25"
+    assert plain == "step    120  loss 3.4124  lr 2.9e-04  grad 0.83    41k tokens/s  accuracy 0.25"
+    assert len(plain) <= 80
     monkeypatch.delenv("NO_COLOR")
     assert "\033[" in ConsoleLogger(unit="tokens").format_step(RECORD)
+
+
+def write_two_lines_to(redirection: str) -> subprocess.CompletedProcess:
+    """Print to a failing standard output; what is left in its buffer fails again when Python exits."""
+    script = (
+        "from trainkit.logging.console import write_line\n"
+        "import sys\n"
+        "for line in ('one', 'two'): write_line(line, sys.stdout)\n"
+        "write_line('still training', sys.stderr)\n"
+    )
+    command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, script]
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    return subprocess.run(command, stderr=subprocess.PIPE, env=buffered, check=False)
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", "> >(true)", ">&-"])
+def test_a_failing_standard_output_is_silenced_and_does_not_reach_training(redirection):
+    ended = write_two_lines_to(redirection)
+    assert (ended.returncode, ended.stderr) == (0, b"still training\n")
+
+
+def test_a_process_without_standard_streams_trains(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert make_trainer(World(), make_settings(), callbacks=[ConsoleLogger()]).fit().step == 3
 
 
 def test_an_evaluation_reads_as_a_line(monkeypatch):

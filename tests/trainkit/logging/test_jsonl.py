@@ -1,12 +1,14 @@
 """metrics.jsonl holds each step once, whatever was resumed."""
 
 import json
+from pathlib import Path
 
 import pytest
 from trainkit_workers import make_settings, make_trainer
 
 from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.distributed.parallel import World
+from trainkit.errors import RunWriteError
 from trainkit.logging.jsonl import JsonlLogger, drop_records_after
 
 
@@ -35,6 +37,17 @@ def test_a_resumed_run_has_every_step_once_and_the_same_losses_as_an_uninterrupt
         assert [a[name] for name in timeless] == [b[name] for name in timeless]
         assert a["elapsed_s"] > 0
         assert {"tokens_per_second", "step_ms", "data_wait_ms"} <= a.keys()
+
+
+def test_a_full_disk_ends_training_with_the_file_the_reason_and_what_is_intact():
+    logger = JsonlLogger(Path("/dev/full"))
+    logger._file = logger.path.open("a")
+    trainer = make_trainer(World(), make_settings(), callbacks=[logger])
+    logger.on_train_start = lambda step, max_steps: None
+    with pytest.raises(
+        RunWriteError, match=r"cannot write /dev/full: No space left on device; checkpoints already saved are intact"
+    ):
+        trainer.fit()
 
 
 @pytest.mark.parametrize("torn", ['{"step": 2, "lo', "", "null", '{"other": 1}'])
