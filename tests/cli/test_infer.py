@@ -127,9 +127,10 @@ def test_a_run_without_a_checkpoint_says_so(run):
     assert "the run holds no checkpoint yet" in outcome.err
 
 
-def test_closed_and_full_outputs_end_without_a_traceback(checkpoint, start):
+def test_closed_and_full_outputs_end_without_a_traceback(checkpoint):
     for redirect, code in ((">&-", 0), (">/dev/full", 1)):
-        shell = f"{sys.executable} -m cli.infer --config config/resources/infer.toml {redirect}"
+        overrides = " ".join(f"--set {override}" for override in SHORT)
+        shell = f"{sys.executable} -m cli.infer --config config/resources/infer.toml {overrides} {redirect}"
         done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
