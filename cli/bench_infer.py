@@ -17,6 +17,7 @@ COMMAND = Command(
     name="transformerlm-bench-infer",
     summary="Measure generation: latency, tokens per second and passes through the model, beside what theory allows.",
     config_name="BenchInferConfig",
+    override="benchmark.repeats=20",
     example="""\
 examples:
   transformerlm-bench-infer --config config/resources/bench_infer.toml

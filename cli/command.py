@@ -25,6 +25,8 @@ class Command:
     summary: str
     config_name: str
     """Name of its configuration's class in config/roots.py."""
+    override: str
+    """An override that is worth trying, for --help."""
     example: str
     """Shown below --help."""
 
@@ -69,7 +71,7 @@ def make_parser(command: Command) -> argparse.ArgumentParser:
         action="append",
         default=[],
         dest="overrides",
-        help="override one key, such as --set training.max_steps=100; may be repeated",
+        help=f"override one key, such as --set {command.override}; may be repeated. All keys: docs/config.md",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved configuration as TOML, and exit"

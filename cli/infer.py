@@ -16,6 +16,7 @@ COMMAND = Command(
     name="transformerlm-infer",
     summary="Generate text from a trained model: token by token, or denoised in place, as the model was trained.",
     config_name="InferConfig",
+    override="inference.seed=7",
     example="""\
 examples:
   transformerlm-infer --config config/resources/infer.toml

@@ -14,11 +14,12 @@ COMMAND = Command(
     name="transformerlm-train",
     summary="Train a Transformer language model, autoregressive or diffusion, as a TOML file describes it.",
     config_name="TrainConfig",
+    override="training.max_steps=100",
     example="""\
 examples:
   transformerlm-train --config config/resources/train.toml
       a small model on the embedded corpus, a few minutes on a CPU
-  transformerlm-train --config config/resources/train_diffusion.toml --set training.max_steps=2000
+  transformerlm-train --config config/resources/train_diffusion.toml --set training.max_steps=7000
       the same as a masked-diffusion model, trained longer
   transformerlm-train --config config/resources/train.toml --set checkpointing.resume_from=latest
       continue the newest run
@@ -49,7 +50,7 @@ def train(config: "TrainConfig", options: argparse.Namespace) -> int:
         processes = max(1, torch.cuda.device_count()) if config.training.device != "cpu" else 1
     settings = LaunchSettings(nproc_per_node=processes, backend=config.ddp.backend, device=config.training.device)
     try:
-        return launch(run_training, config, options.config, settings=settings)
+        return launch(run_training, config, settings=settings)
     except (NonFiniteLoss, CheckpointSaveError, RunWriteError, WorkerError) as error:
         return report(str(error).splitlines(), exit_code=1)
 

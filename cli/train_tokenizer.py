@@ -14,6 +14,7 @@ COMMAND = Command(
     name="transformerlm-train-tokenizer",
     summary="Learn a byte-level BPE vocabulary: vocab.json, merges.txt and special_tokens.json.",
     config_name="TrainTokenizerConfig",
+    override="tokenizer.vocab_size=8192",
     example="""\
 examples:
   transformerlm-train-tokenizer --config config/resources/train_tokenizer.toml

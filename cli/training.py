@@ -1,6 +1,7 @@
 """One training process: build everything from the configuration, train, and report."""
 
 import os
+import shlex
 from datetime import datetime
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class DescribeModel(Callback):
         (folder / CONFIG_FILE).write_text(dump_toml(self.config), encoding="utf-8")
 
 
-def run_training(world: World, config: TrainConfig, config_path: str) -> int:
+def run_training(world: World, config: TrainConfig) -> int:
     """Train on one rank; returns the exit code."""
     prepare_streams()
     tokenizer = load_tokenizer(config.data.tokenizer)
@@ -62,7 +63,7 @@ def run_training(world: World, config: TrainConfig, config_path: str) -> int:
         Task(model, objective, build_train_batches(config.data, tokenizer, rows, shard)),
         build_trainer_settings(config.training, config.optimizer, config.logging.log_every, config.checkpointing.every),
         world,
-        make_callbacks(config, config_path, folder, tokenizer, model),
+        make_callbacks(config, folder, tokenizer, model),
         CheckpointManager(folder / "checkpoints", config.checkpointing.keep_last, run=folder),
         make_validation(config, tokenizer, rows, shard),
     )
@@ -99,12 +100,14 @@ def find_resumed(config: TrainConfig, tokenizer: Tokenizer) -> Path | None:
         return None
     path = Path(config.logging.runs_path) / "latest" if wanted == "latest" else Path(wanted)
     folder = find_checkpoint(path).resolve()
+    if folder.is_relative_to(Path.cwd()):  # shorter in everything that is printed from here on
+        folder = folder.relative_to(Path.cwd())
     verify_checkpoint(folder)
     _, objective = read_description(folder)
     if objective != config.objective.name:
         raise ValueError(
             f'checkpointing.resume_from: {folder} was trained with objective.name = "{objective}", and this run has '
-            f'"{config.objective.name}"; use the same, or start a new run'
+            f'"{config.objective.name}"; resume with the run\'s own config.toml, or start a new run'
         )
     if Tokenizer.load(folder / TOKENIZER_FOLDER) != tokenizer:
         raise ValueError(
@@ -134,9 +137,13 @@ def open_run(world: World, config: TrainConfig, resumed_from: Path | None) -> Pa
 
 
 def write_run_files(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> None:
-    """Keep the resolved configuration and the tokenizer beside the metrics; a full disk leaves the former ones."""
+    """Keep the resolved configuration and the tokenizer beside the metrics; a full disk leaves the former ones.
+
+    The configuration is written as that of a new run: training it again repeats the run, however often it was resumed.
+    """
+    started_anew = config.checkpointing.model_copy(update={"resume_from": ""})
     temporary = folder / f".{CONFIG_FILE}.partial"
-    temporary.write_text(dump_toml(config), encoding="utf-8")
+    temporary.write_text(dump_toml(config.model_copy(update={"checkpointing": started_anew})), encoding="utf-8")
     temporary.replace(folder / CONFIG_FILE)
     if not (folder / TOKENIZER_FOLDER).exists():
         tokenizer.save(folder / TOKENIZER_FOLDER)
@@ -157,11 +164,11 @@ def describe_run(trainer: Trainer, config: TrainConfig, folder: Path) -> None:
     )
 
 
-def make_callbacks(
-    config: TrainConfig, config_path: str, folder: Path, tokenizer: Tokenizer, model: TransformerLM
-) -> list[Callback]:
+def make_callbacks(config: TrainConfig, folder: Path, tokenizer: Tokenizer, model: TransformerLM) -> list[Callback]:
     """Return what accompanies the run; metrics.jsonl always does."""
-    resume = f"transformerlm-train --config {config_path} --set checkpointing.resume_from={folder}"
+    # The run's own configuration, not the file it started from: that lacks what --set changed.
+    own_config, resume_from = shlex.quote(str(folder / CONFIG_FILE)), f"checkpointing.resume_from={folder}"
+    resume = f"transformerlm-train --config {own_config} --set {shlex.quote(resume_from)}"
     callbacks: list[Callback] = [
         DescribeModel(config, model.shape, tokenizer),
         JsonlLogger(folder / "metrics.jsonl", UNIT),

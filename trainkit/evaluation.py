@@ -47,8 +47,8 @@ class Evaluator:
         has_batch = next(iter(self.validation.make_batches()), None) is not None
         if not any(gather_objects(has_batch, self.world)):
             raise ValueError(
-                "the validation set yields no batch on any rank: it is empty, or shorter than one row; "
-                "give it more data, or skip validation"
+                "the validation set holds less than one row: give it more data (a larger split), make rows shorter, "
+                "or skip validation"
             )
 
     @torch.no_grad()
