@@ -115,7 +115,7 @@ def test_evaluation_sees_the_same_noise_every_time_and_leaves_the_model_training
 def test_empty_validation_set_is_reported_before_the_first_step():
     diary = Diary()
     empty = Validation(make_batches=list, every=1, max_batches=4)
-    with pytest.raises(ValueError, match=r"holds less than one row on any rank.*skip validation"):
+    with pytest.raises(ValueError, match=r"holds less than one row.*skip validation"):
         make_trainer(World(), make_settings(), callbacks=[diary], validation=empty).fit()
     assert diary.entries == ["error ValueError", "over 0"]
 
@@ -129,7 +129,7 @@ def test_uneven_validation_sets_neither_hang_nor_bias_and_empty_ones_are_an_erro
     assert only_first[0][2] == 2
     for error in run_ranks(evaluate_uneven, 2, [0, 0]):
         assert isinstance(error, ValueError)
-        assert "holds less than one row on any rank" in str(error)
+        assert "holds less than one row" in str(error)
 
 
 def test_nan_loss_stops_before_the_update_and_names_step_origin_and_last_good_checkpoint(tmp_path, run_ranks):
