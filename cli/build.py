@@ -10,7 +10,7 @@ from trainkit.training.optim import AdamWSettings, MuonSettings, OptimizerSettin
 from trainkit.training.schedule import Schedule
 from transformerlm.inference.predictor import GenerationSettings
 from transformerlm.inference.sampling import SamplingSettings
-from transformerlm.models.transformer import ModelShape
+from transformerlm.models.shape import ModelShape
 from transformerlm.objectives.autoregressive import Autoregressive
 from transformerlm.objectives.base import LanguageObjective
 from transformerlm.objectives.masked_diffusion import MaskedDiffusion

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.output import prepare_streams, silence
+from cli.output import prepare_streams
+from trainkit.logging.streams import silence
 
 TRACEBACK_VARIABLE = "TRANSFORMERLM_TRACEBACK"
 

@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def infer(config: "InferConfig", options: argparse.Namespace) -> int:
     """Load the model, generate, print; returns the exit code."""
+    check_request(config)
     from cli.build import build_generation
     from transformerlm.inference.predictor import Predictor
     from transformerlm.utils.dtypes import cast_weights
@@ -50,6 +51,19 @@ def infer(config: "InferConfig", options: argparse.Namespace) -> int:
     else:
         print("\n\n".join(generation.text for generation in predictor.generate(prompts, settings)))
     return 0
+
+
+def check_request(config: "InferConfig") -> None:
+    """Refuse what the checkpoint cannot do before torch and the weights are loaded; raises ValueError."""
+    from transformerlm.checkpoint_description import TOKENIZER_FOLDER, find_checkpoint, read_description
+    from transformerlm.inference.request import check_lengths, check_mode, encode_prompt
+    from transformerlm.tokenizer import Tokenizer
+
+    folder, section = find_checkpoint(config.checkpoint.path), config.inference
+    shape, objective = read_description(folder)
+    prompt = encode_prompt(Tokenizer.load(folder / TOKENIZER_FOLDER), section.prompt)
+    check_lengths([prompt], section.total_length or shape.context_length, shape)
+    check_mode(section.generation_mode, objective)
 
 
 def show_live(predictor: "Predictor", prompts: Sequence[str], settings: "GenerationSettings") -> None:

@@ -5,6 +5,8 @@ import sys
 import warnings
 from typing import TextIO
 
+from trainkit.logging.streams import silence
+
 
 def say(text: str, stream: TextIO | None = None) -> None:
     """Print a remark of a long run; a reader who went away (`... | head`) or a full disk does not end the run."""
@@ -13,11 +15,6 @@ def say(text: str, stream: TextIO | None = None) -> None:
         print(text, file=stream, flush=True)
     except OSError:
         silence(stream)
-
-
-def silence(stream: TextIO) -> None:
-    """Send everything further into nothing, so that the interpreter's own flush at exit is quiet too."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def prepare_streams() -> None:

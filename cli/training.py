@@ -26,8 +26,9 @@ from trainkit.logging.wandb import WandbLogger, WandbSettings
 from trainkit.run_folder import open_run_folder
 from trainkit.settings import Task
 from trainkit.trainer import Trainer
-from transformerlm.checkpoint import TOKENIZER_FOLDER, read_description, write_description
-from transformerlm.models.transformer import ModelShape, TransformerLM
+from transformerlm.checkpoint_description import TOKENIZER_FOLDER, read_description, write_description
+from transformerlm.models.shape import ModelShape
+from transformerlm.models.transformer import TransformerLM
 from transformerlm.tokenizer import Tokenizer
 
 UNIT = "tokens"

@@ -10,7 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
-from transformerlm.models.transformer import ModelShape, TransformerLM
+from transformerlm.models.shape import ModelShape
+from transformerlm.models.transformer import TransformerLM
 
 TINY = {
     "vocab_size": 11,

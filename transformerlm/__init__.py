@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformerlm.inference.predictor import GenerationSettings, Predictor
-    from transformerlm.models.transformer import ModelShape, TransformerLM
+    from transformerlm.models.shape import ModelShape
+    from transformerlm.models.transformer import TransformerLM
     from transformerlm.tokenizer import Tokenizer
 
 __all__ = ["GenerationSettings", "ModelShape", "Predictor", "Tokenizer", "TransformerLM"]
 
 _HOMES = {
     "GenerationSettings": "transformerlm.inference.predictor",
-    "ModelShape": "transformerlm.models.transformer",
+    "ModelShape": "transformerlm.models.shape",
     "Predictor": "transformerlm.inference.predictor",
     "Tokenizer": "transformerlm.tokenizer",
     "TransformerLM": "transformerlm.models.transformer",

@@ -1,14 +1,8 @@
-"""The part of a checkpoint that is a language model: weights, shape, objective, tokenizer.
+"""Load the part of a checkpoint that is a language model: weights, shape, objective, tokenizer.
 
-    <checkpoint>/
-      model.safetensors      weights
-      model.json             {"format": 1, "shape": {...}, "objective": "autoregressive" | "masked_diffusion"}
-      tokenizer/             vocab.json  merges.txt  special_tokens.json
-
-Whatever else a training run keeps beside these (optimizer, data position, manifest) is not needed to use the model.
+The layout of the folder is told in checkpoint_description.py.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +10,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from transformerlm.models.transformer import ModelShape, TransformerLM
+from transformerlm.checkpoint_description import (
+    DESCRIPTION_FILE,
+    TOKENIZER_FOLDER,
+    WEIGHTS_FILE,
+    CheckpointError,
+    find_checkpoint,
+    read_description,
+)
+from transformerlm.models.transformer import TransformerLM
 from transformerlm.tokenizer import Tokenizer
-
-FORMAT = 1
-WEIGHTS_FILE, DESCRIPTION_FILE, TOKENIZER_FOLDER = "model.safetensors", "model.json", "tokenizer"
-
-
-class CheckpointError(ValueError):
-    """A path does not hold a usable model; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,46 +31,6 @@ class LoadedModel:
     objective: str
     folder: Path | None
     """Where it was loaded from; None for a model still in training."""
-
-
-def write_description(folder: Path, shape: ModelShape, objective: str, tokenizer: Tokenizer) -> None:
-    """Write everything but the weights into a checkpoint folder."""
-    description = {"format": FORMAT, "shape": shape.to_dict(), "objective": objective}
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    tokenizer.save(folder / TOKENIZER_FOLDER)
-
-
-def find_checkpoint(path: Path | str) -> Path:
-    """Resolve a checkpoint folder, or a run folder to its latest checkpoint.
-
-    Raises CheckpointError if there is none.
-    """
-    path = Path(path)
-    # Should `latest` point at nothing, the newest step that is there will do.
-    steps = sorted((path / "checkpoints").glob("step_*"), reverse=True)
-    for candidate in (path, path / "checkpoints" / "latest", *steps):
-        if (candidate / DESCRIPTION_FILE).is_file():
-            return candidate.resolve()
-    if (path / "checkpoints").is_dir() or (path / "metrics.jsonl").is_file():
-        raise CheckpointError(f"{path}: the run holds no checkpoint yet; let it train on, or choose another run")
-    if not path.exists():
-        raise CheckpointError(
-            f"{path}: no such checkpoint or run folder; train a model first "
-            "(transformerlm-train --config config/resources/train.toml) or set checkpoint.path"
-        )
-    raise CheckpointError(f"{path}: neither a checkpoint (no {DESCRIPTION_FILE}) nor a run with checkpoints/latest")
-
-
-def read_description(folder: Path) -> tuple[ModelShape, str]:
-    """Read a checkpoint's shape and objective without loading its weights; raises CheckpointError."""
-    path = folder / DESCRIPTION_FILE
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        if description["format"] != FORMAT:
-            raise CheckpointError(f"{path}: format {description['format']}, this version reads format {FORMAT}")
-        return ModelShape(**description["shape"]), str(description["objective"])
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: not a model description ({error}); choose another checkpoint") from error
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> LoadedModel:

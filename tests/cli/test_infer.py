@@ -112,6 +112,14 @@ def test_impossible_requests_are_refused(checkpoint, run, override, message):
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.parametrize("override", ["inference.total_length=65", "inference.prompt=" + "many words " * 30])
+def test_impossible_lengths_are_refused_before_anything_heavy(checkpoint, override):
+    arguments = ["--config", "config/resources/infer.toml", "--set", "inference.total_length=32", "--set", override]
+    code = f"import sys; from cli import infer; print(infer.main({arguments}), 'torch' in sys.modules)"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout == "2 False\n", process.stderr
+
+
 def test_a_run_that_lost_its_newest_checkpoint_falls_back(trained, run):
     shutil.copytree(trained("autoregressive"), "runs/mine", symlinks=True)
     shutil.copytree("runs/mine/checkpoints/step_00000002", "runs/mine/checkpoints/step_00000001")

@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from transformerlm.models.transformer import ModelShape, TransformerLM
+from transformerlm.models.shape import ModelShape
+from transformerlm.models.transformer import TransformerLM
 
 TOKENS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [5, 3, 5, 8, 9, 7, 9, 3]])
 

@@ -3,13 +3,13 @@
 import os
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
 
 from trainkit.callbacks import Callback
+from trainkit.logging.streams import silence
 from trainkit.metrics import EvaluationRecord, StepRecord, json_line
 
 
@@ -102,12 +102,6 @@ def write_line(text: str, stream: TextIO | None) -> None:
         stream.flush()
     except OSError:
         silence(stream)
-
-
-def silence(stream: TextIO) -> None:
-    """Send the rest of a stream nowhere, also what is in its buffer and would fail again when Python exits."""
-    with suppress(OSError), open(os.devnull, "wb") as nowhere:  # a stream in memory has no descriptor
-        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def shorten(number: float) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -17,10 +17,14 @@ from transformerlm.checkpoint import LoadedModel, load_model
 from transformerlm.inference.autoregressive import generate_autoregressive
 from transformerlm.inference.diffusion import DiffusionSettings, generate_diffusion
 from transformerlm.inference.policies import Remasking
+from transformerlm.inference.request import (
+    MODE_OF_OBJECTIVE,
+    GenerationMode,
+    check_lengths,
+    check_mode,
+    encode_prompt,
+)
 from transformerlm.inference.sampling import SamplingSettings, row_generators
-
-GenerationMode = Literal["auto", "autoregressive", "diffusion"]
-MODE_OF_OBJECTIVE: dict[str, GenerationMode] = {"autoregressive": "autoregressive", "masked_diffusion": "diffusion"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,6 @@ class Predictor:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(load_model(path, device))
 
-    def encode_prompt(self, prompt: str) -> list[int]:
-        """Tokenize a prompt as the beginning of a document, which follows an end-of-text token in training."""
-        return [self.tokenizer.end_of_text_id, *self.tokenizer.encode(prompt, allowed_special="none")]
-
     def generate(
         self,
         prompts: Sequence[str],
@@ -103,8 +103,9 @@ class Predictor:
         Raises ValueError if a prompt leaves no room, or a setting does not fit the model.
         """
         settings = settings or GenerationSettings()
-        encoded = [self.encode_prompt(prompt) for prompt in prompts]
-        self._check(encoded, settings)
+        encoded = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
+        check_lengths(encoded, settings.total_length, self.model.shape)
+        check_mode(settings.mode, self.objective)
         if not encoded:
             return []
         run = self._run_diffusion if self.generates_by_diffusion(settings) else self._run_autoregressive
@@ -121,24 +122,6 @@ class Predictor:
         """Tell which way these settings generate."""
         mode = MODE_OF_OBJECTIVE[self.objective] if settings.mode == "auto" else settings.mode
         return mode == "diffusion"
-
-    def _check(self, encoded: Sequence[Sequence[int]], settings: GenerationSettings) -> None:
-        context_length = self.model.shape.context_length
-        if settings.total_length > context_length:
-            raise ValueError(
-                f"total_length = {settings.total_length} exceeds the model's context_length = {context_length}"
-            )
-        for row, tokens in enumerate(encoded):
-            if len(tokens) >= settings.total_length:
-                raise ValueError(
-                    f"prompt {row} takes {len(tokens)} tokens and leaves no room in total_length = "
-                    f"{settings.total_length}; raise total_length (at most {context_length}) or shorten the prompt"
-                )
-        if settings.mode not in ("auto", MODE_OF_OBJECTIVE[self.objective]):
-            raise ValueError(
-                f"generation_mode = {settings.mode!r} needs weights trained for it; this checkpoint's objective is "
-                f"{self.objective!r}: use generation_mode = 'auto'"
-            )
 
     def _run_autoregressive(
         self,

@@ -6,7 +6,6 @@
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.norm import RMSNorm
 from transformerlm.models.rope import rotate
-
-AttentionBackend = Literal["mha", "sdpa"]
-SdpBackendName = Literal["auto", "flash", "mem_efficient", "math", "cudnn"]
+from transformerlm.models.shape import AttentionBackend, SdpBackendName
 
 SDP_BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,

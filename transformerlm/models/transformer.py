@@ -9,58 +9,17 @@ Whether a position sees only its past (autoregressive) or everything (diffusion)
 the model: one set of weights can serve both.
 """
 
-from dataclasses import asdict, dataclass
-
 import torch
 from torch import Tensor, nn
 
-from transformerlm.models.attention import Attention, AttentionBackend, AttentionPlan, SdpBackendName
+from transformerlm.models.attention import Attention, AttentionPlan
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.layers import Block
 from transformerlm.models.norm import RMSNorm
 from transformerlm.models.rope import RotaryEmbedding
+from transformerlm.models.shape import ModelShape
 
-VOCAB_MULTIPLE = 64
 INIT_STD = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class ModelShape:
-    """Everything that fixes a model's parameters and how it computes."""
-
-    vocab_size: int
-    context_length: int
-    d_model: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    d_ff: int
-    rope_theta: float = 10_000.0
-    norm_eps: float = 1e-5
-    qk_norm: bool = False
-    tie_embeddings: bool = False
-    attention_backend: AttentionBackend = "sdpa"
-    sdp_backend: SdpBackendName = "auto"
-
-    def __post_init__(self) -> None:
-        if self.d_model % self.num_heads:
-            raise ValueError(f"num_heads = {self.num_heads} must divide d_model = {self.d_model}")
-        if self.num_heads % self.num_kv_heads:
-            raise ValueError(f"num_kv_heads = {self.num_kv_heads} must divide num_heads = {self.num_heads}")
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.d_model // self.num_heads
-
-    @property
-    def padded_vocab_size(self) -> int:
-        """vocab_size rounded up, so that the largest matrix product has friendly edges."""
-        return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields as plain values, for a checkpoint's JSON."""
-        return asdict(self)
 
 
 class TransformerLM(nn.Module):
