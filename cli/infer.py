@@ -81,7 +81,7 @@ def show_live(predictor: "Predictor", prompts: Sequence[str], settings: "Generat
         live.finish(generation.text)
         cost = predictor.last_cost
         print(
-            f"[{generation.generated_tokens} tokens, {cost.evaluations} passes, {cost.seconds:.1f} s]\n",
+            f"[{generation.generated_tokens} tokens, {cost.evaluations} passes, {cost.seconds:.2f} s]\n",
             file=sys.stderr,
         )
 
