@@ -59,6 +59,7 @@ def block_of(text: bytes | memoryview) -> Block:
     source = np.frombuffer(text, np.uint8)
     buffer = new_buffer(len(source))
     buffer[: len(source)] = source
+    _end_text(buffer, len(source))
     return Block(buffer, len(source))
 
 
@@ -75,7 +76,7 @@ def cut_blocks(
         count = read_into(memoryview(buffer)[filled:-PADDING])
         filled += count
         if count == 0:
-            buffer[filled : filled + _LONGEST_CHARACTER_BYTES] = 0  # nothing may look like the rest of a character
+            _end_text(buffer, filled)
             if filled:
                 yield Block(buffer, filled, start)
             return
@@ -120,6 +121,11 @@ def reader_of(chunks: Iterable[bytes]) -> ReadInto:
         return count
 
     return read_into
+
+
+def _end_text(buffer: np.ndarray, size: int) -> None:
+    """Let nothing behind a text look like the rest of its last character."""
+    buffer[size : size + _LONGEST_CHARACTER_BYTES] = 0
 
 
 def _find_cut(buffer: np.ndarray, filled: int, pretokenizer: Pretokenizer, specials: SpecialTokenFinder) -> int:

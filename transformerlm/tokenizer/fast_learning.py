@@ -16,6 +16,10 @@ from transformerlm.tokenizer.unicode_classes import class_bits
 from transformerlm.tokenizer.vocabulary import Merge
 
 KERNELS = "training"
+FIRST_SLOTS = 2**15
+"""Of a counter's tables, which grow."""
+FIRST_PAIRS = 2**18
+"""Room for pairs at first: at least 65,536 pairs of bytes, and what one merge may add."""
 MERGES_PER_CALL = 256
 """Between two calls of the merge loop progress is shown and an interruption heard."""
 
@@ -46,9 +50,9 @@ class WordCounter:
     """Count pretokens of the pattern of GPT-2; one for each thread, merged at the end."""
 
     def __init__(self) -> None:
-        self.slots = np.zeros(4 * 2**16, np.uint64)
-        self.long_slots = np.zeros(4 * 2**13, np.uint64)
-        self.long_bytes = np.empty(2**20, np.uint8)
+        self.slots = np.zeros(4 * FIRST_SLOTS, np.uint64)
+        self.long_slots = np.zeros(4 * FIRST_SLOTS, np.uint64)
+        self.long_bytes = np.empty(FIRST_SLOTS, np.uint8)
         self.used = np.zeros(counting.USED_FIELDS, np.int64)
         self._scratch = [class_bits(), np.empty(STARTS_CAPACITY, np.uint32), np.empty(KEYS_CAPACITY, np.uint64)]
 
@@ -140,17 +144,17 @@ class MergeLearner:
             "lengths": np.empty(tokens, np.int32),
             "token_bytes": np.empty(2**20, np.uint8),
             # Each word notes each pair once at first, and two more for every symbol that it loses.
-            "lefts": np.empty(2**18, np.int32),
-            "rights": np.empty(2**18, np.int32),
-            "counts": np.empty(2**18, np.int64),
-            "firsts": np.empty(2**18, np.int64),
-            "pair_lengths": np.empty(2**18, np.int32),
-            "is_queued": np.empty(2**18, np.uint8),
+            "lefts": np.empty(FIRST_PAIRS, np.int32),
+            "rights": np.empty(FIRST_PAIRS, np.int32),
+            "counts": np.empty(FIRST_PAIRS, np.int64),
+            "firsts": np.empty(FIRST_PAIRS, np.int64),
+            "pair_lengths": np.empty(FIRST_PAIRS, np.int32),
+            "is_queued": np.empty(FIRST_PAIRS, np.uint8),
             "pool": np.empty(3 * symbols, np.int32),
-            "slots": np.zeros(2**19, np.uint64),
-            "slot_pairs": np.empty(2**19, np.int32),
-            "heap_counts": np.empty(2**18, np.int64),
-            "heap_pairs": np.empty(2**18, np.int32),
+            "slots": np.zeros(2 * FIRST_PAIRS, np.uint64),
+            "slot_pairs": np.empty(2 * FIRST_PAIRS, np.int32),
+            "heap_counts": np.empty(FIRST_PAIRS, np.int64),
+            "heap_pairs": np.empty(FIRST_PAIRS, np.int32),
             # Two sides of a merge, each with any token for a neighbour.
             "lost": np.zeros(2 * tokens, np.int64),
             "gained": np.zeros(2 * tokens, np.int64),

@@ -268,6 +268,7 @@ class BpeTrainer:
 
     def _learn(self, counts: "Counter[str] | WordCounter") -> list[Merge]:
         max_merges = self.settings.vocab_size - len(SINGLE_BYTES) - len(self.settings.special_tokens)
+        self.report.tokens = self.report.word_bytes
         if isinstance(counts, Counter) and not self._is_worth_kernels():
             merges = []
             for merge, saved in learn_merges(counts, max_merges):
