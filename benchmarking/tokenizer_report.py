@@ -18,6 +18,8 @@ TITLES = {
     "file": "text file -> file of ids, end-of-text tokens included",
     "train": "text file -> vocabulary",
 }
+UNITS = {"prompt": "microseconds", "train": "seconds"}
+"""What the figures of a task are in, if not MB/s."""
 BUSY_LOAD = 0.5
 """Load per core above which figures are not to be trusted."""
 
@@ -72,7 +74,7 @@ def format_rows(rows: Sequence[Row], corpus: Corpus) -> list[str]:
     """Return the table of one task: a line for every way, ratios beside the others'."""
     ours = rows[0]
     threads = f", {ours.threads} thread{'s' * (ours.threads > 1)}" if ours.task in ("file", "train") else ""
-    unit = "microseconds" if ours.task == "prompt" else "MB/s"
+    unit = UNITS.get(ours.task, "MB/s")
     header = f"{'':32}{'first, ' + unit:>24}{'' if ours.task == 'train' else 'repeated, ' + unit:>26}"
     lines = [f"{ours.task}: {TITLES[ours.task]}{threads}", f"{header}{'peak MB':>9}  ours is"]
     for row in rows:
@@ -87,7 +89,7 @@ def format_rows(rows: Sequence[Row], corpus: Corpus) -> list[str]:
 
 
 def first_figures(row: Row, corpus: Corpus) -> list[float]:
-    """Return the figure of each first pass: MB/s, or microseconds for `prompt`."""
+    """Return the figure of each first pass, in the unit of its task."""
     return [convert(row, outcome.seconds[0], corpus) for outcome in row.outcomes]
 
 
@@ -97,15 +99,20 @@ def repeated_figures(row: Row, corpus: Corpus) -> list[float]:
 
 
 def convert(row: Row, seconds: float, corpus: Corpus) -> float:
-    """Return seconds as MB/s, or as microseconds for `prompt`."""
-    return 1e6 * seconds if row.task == "prompt" else corpus.text_bytes / 1e6 / seconds
+    """Return a time in the unit of its task."""
+    match UNITS.get(row.task):
+        case "microseconds":
+            return 1e6 * seconds
+        case "seconds":
+            return seconds
+    return corpus.text_bytes / 1e6 / seconds
 
 
 def format_spread(figures: Sequence[float]) -> str:
     """Write the median, and the lowest and highest figure in brackets."""
     if not figures:
         return ""
-    digits = 2 if median(figures) < 10 else 0
+    digits = 2 if median(figures) < 20 else 0
     return f"{median(figures):.{digits}f} ({min(figures):.{digits}f}-{max(figures):.{digits}f})"
 
 

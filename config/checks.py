@@ -11,7 +11,7 @@ from typing import Any
 
 from config.roots import BenchInferConfig, BenchTokenizerConfig, InferConfig, TrainConfig, TrainTokenizerConfig
 from config.section import Section
-from config.sections.data import DataSection, MegatronSection, TokenizerFilesSection
+from config.sections.data import STANDARD_INPUT, DataSection, MegatronSection, TokenizerFilesSection
 from config.sections.tokenizer import END_OF_TEXT, MASK
 from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
 
@@ -24,7 +24,8 @@ def check_files(config: Section) -> list[str]:
         case TrainConfig():
             return [*_check_tokenizer(config), *_check_corpus(config.data), *_check_resume(config)]
         case TrainTokenizerConfig(data=data, tokenizer=tokenizer):
-            return [*_check_data_files(data.data_files), *_check_output_folder(tokenizer.output_dir)]
+            files = None if data.data_files == STANDARD_INPUT else data.data_files
+            return [*_check_data_files(files), *_check_output_folder(tokenizer.output_dir)]
         case BenchTokenizerConfig(benchmark=benchmark):
             return list(_check_benchmark(benchmark))
         case InferConfig() | BenchInferConfig() if config.checkpoint is not None:
