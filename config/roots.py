@@ -1,4 +1,4 @@
-"""The four configurations: the sections that each command reads, and the rules between sections."""
+"""The five configurations: the sections that each command reads, and the rules between sections."""
 
 from typing import Any
 
@@ -17,6 +17,7 @@ from config.sections.objective import AnyObjective, ObjectiveSection
 from config.sections.optimizer import OptimizerSection
 from config.sections.sampling import SamplingSection
 from config.sections.tokenizer import TokenizerSection
+from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
 from config.sections.training import TrainingSection
 from config.sections.wandb import WandbSection
 
@@ -109,6 +110,13 @@ class TrainTokenizerConfig(Section):
     """The text to learn from."""
     tokenizer: TokenizerSection
     """The vocabulary to make."""
+
+
+class BenchTokenizerConfig(Section):
+    """Everything transformerlm-bench-tokenizer reads."""
+
+    benchmark: TokenizerBenchmarkSection = TokenizerBenchmarkSection(megabytes=10.0)
+    """What to measure, and how."""
 
 
 class BenchInferConfig(Section):
