@@ -55,7 +55,7 @@ def train_tokenizer(config: "TrainTokenizerConfig", options: argparse.Namespace)
         raise
     write_folder(folder, render_files(tokenizer, trainer, config.data))
     print(f"{tokenizer.vocab_size} tokens written to {config.tokenizer.output_dir}")
-    print("\n".join(describe_training(tokenizer, trainer)))
+    print("\n".join(describe_training(tokenizer, trainer, config.data)))
     return 0
 
 
@@ -66,7 +66,9 @@ def make_settings(section: "TokenizerSection") -> "BpeSettings":
     threads = section.threads
     if threads == "auto":
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return BpeSettings(section.vocab_size, section.special_tokens, section.pattern, section.backend, threads)
+    return BpeSettings(
+        section.vocab_size, section.special_tokens, section.pattern, section.backend, threads, hash_corpus=True
+    )
 
 
 if __name__ == "__main__":
