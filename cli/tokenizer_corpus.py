@@ -9,8 +9,8 @@ from io import BufferedIOBase
 from itertools import islice
 from pathlib import Path
 
-from cli.sources import read_texts
-from config.sections.data import STANDARD_INPUT, TokenizerCorpusSection
+from config.sections.data import STANDARD_INPUT, STORIES, TokenizerCorpusSection
+from transformerlm.synthetic import stories
 from transformerlm.tokenizer import Tokenizer
 from transformerlm.tokenizer.blocks import cut_blocks
 from transformerlm.tokenizer.pretokenize import Pretokenizer, SpecialTokenFinder
@@ -33,7 +33,12 @@ def read_documents(trainer: BpeTrainer, data: TokenizerCorpusSection) -> Iterato
                 yield from read_blocks(trainer, stream, str(path))
     elif data.data_files == STANDARD_INPUT:
         yield from islice(read_standard_input(trainer, data), data.max_documents)
+    elif data.dataset_name == STORIES:
+        assert data.max_documents is not None, "the schema requires it"
+        yield from (stories.story(data.split, index) for index in range(data.max_documents))
     else:
+        from cli.sources import read_texts  # loads torch, which takes seconds
+
         yield from read_texts(data, data.split, data.max_documents)
 
 

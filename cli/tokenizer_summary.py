@@ -19,6 +19,7 @@ from transformerlm.tokenizer.trainer import BpeTrainer
 MANIFEST_FILE = "manifest.json"
 FILES = frozenset({VOCAB_FILE, MERGES_FILE, SPECIAL_TOKENS_FILE, MANIFEST_FILE})
 NUM_LONGEST_TOKENS = 8
+DISTINCT_CHARACTERS = 5
 
 
 class TrainingBars:
@@ -54,7 +55,7 @@ def describe_training(tokenizer: Tokenizer, trainer: BpeTrainer, data: Tokenizer
     """Say what was read, how well the vocabulary compresses it, where the time went, and which tokens are longest."""
     report, settings = trainer.report, trainer.settings
     counted = count_name(data)
-    texts = f"{report.documents:,} {counted}, " if counted else ""
+    texts = f"{report.documents:,} {counted if report.documents != 1 else counted[:-1]}, " if counted else ""
     seconds = report.reading_seconds + report.merging_seconds
     threads = f"{settings.threads} thread{'s' * (settings.threads != 1)}"
     return [
@@ -68,11 +69,12 @@ def describe_training(tokenizer: Tokenizer, trainer: BpeTrainer, data: Tokenizer
 
 
 def longest_tokens(tokenizer: Tokenizer) -> list[str]:
-    """Quote the longest tokens, which tell at a glance what a vocabulary was learned from."""
+    """Quote the longest tokens, which tell at a glance what a vocabulary was learned from; rulers say nothing."""
     special = set(tokenizer.special_tokens.values())
     pieces = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size) if token not in special]
-    longest = sorted(pieces, key=len, reverse=True)[:NUM_LONGEST_TOKENS]
-    return [repr(piece.decode("utf-8", "replace")) for piece in longest]
+    texts = [piece.decode("utf-8", "replace") for piece in sorted(pieces, key=len, reverse=True)]
+    telling = [text for text in texts if len(set(text)) >= DISTINCT_CHARACTERS] or texts
+    return [repr(text if len(text) <= 40 else f"{text[:39]}…") for text in telling[:NUM_LONGEST_TOKENS]]
 
 
 def render_files(tokenizer: Tokenizer, trainer: BpeTrainer, data: TokenizerCorpusSection) -> dict[str, bytes]:
