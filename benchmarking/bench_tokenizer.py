@@ -89,6 +89,11 @@ class Row:
         return median(second for outcome in self.outcomes for second in outcome.seconds[1:])
 
     @property
+    def ready_s(self) -> float:
+        """Median time to load the library and do the task once on a small text."""
+        return median(outcome.ready_seconds for outcome in self.outcomes)
+
+    @property
     def peak_megabytes(self) -> float:
         """Median of the peaks."""
         return median(outcome.peak_megabytes for outcome in self.outcomes)

@@ -71,20 +71,24 @@ def describe_check(rows: Sequence[Row], corpus: Corpus) -> list[str]:
 
 
 def format_rows(rows: Sequence[Row], corpus: Corpus) -> list[str]:
-    """Return the table of one task: a line for every way, ratios beside the others'."""
+    """Return the table of one task: a line for every way, with how ours compares."""
     ours = rows[0]
     threads = f", {ours.threads} thread{'s' * (ours.threads > 1)}" if ours.task in ("file", "train") else ""
-    unit = UNITS.get(ours.task, "MB/s")
-    header = f"{'':32}{'first, ' + unit:>24}{'' if ours.task == 'train' else 'repeated, ' + unit:>26}"
-    lines = [f"{ours.task}: {TITLES[ours.task]}{threads}", f"{header}{'peak MB':>9}  ours is"]
+    unit, has_repeated = UNITS.get(ours.task, "MB/s"), len(ours.outcomes[0].seconds) > 1
+    titles = [f"{unit}, first pass", f"{unit}, repeated"] if has_repeated else [unit, ""]
+    lines = [
+        f"{ours.task}: {TITLES[ours.task]}{threads}",
+        f"{'':32}{titles[0]:>24}{titles[1]:>26}{'peak MB':>9}{'ready s':>9}  ours is",
+    ]
     for row in rows:
         name = f"{row.library} {row.way}"
         if not row.outcomes:
             lines.append(f"{name:<32}  not timed: {row.problem}")
             continue
         cells = [format_spread(figures) for figures in (first_figures(row, corpus), repeated_figures(row, corpus))]
-        ratios = f"  {describe_ratios(row, ours)}" if row is not ours else ""
-        lines.append(f"{name:<32}{cells[0]:>24}{cells[1]:>26}{row.peak_megabytes:>9.0f}{ratios}")
+        ratios = f"  {describe_ratios(row, ours)}" if row.library != OURS else ""
+        figures = f"{cells[0]:>24}{cells[1]:>26}{row.peak_megabytes:>9.0f}{row.ready_s:>9.2f}"
+        lines.append(f"{name:<32}{figures}{ratios}")
     return lines
 
 
@@ -130,22 +134,23 @@ def summarize(tables: Iterable[Sequence[Row]]) -> list[str]:
     """Compare ours with the best of the others, figure by figure, losses included."""
     lines = []
     for ours, *others in tables:
-        rivals = [row for row in others if row.outcomes and not row.problem]
+        rivals = [row for row in others if row.library != OURS and row.outcomes and not row.problem]
         if not rivals:
             continue
-        kinds = {"first pass": lambda row: row.first_s}
-        if len(ours.outcomes[0].seconds) > 1:
-            kinds["repeated"] = lambda row: row.repeated_s
+        threads = f", {ours.threads} thread{'s' * (ours.threads > 1)}" if ours.task in ("file", "train") else ""
+        kinds = {"first pass": lambda row: row.first_s, "repeated": lambda row: row.repeated_s}
+        if len(ours.outcomes[0].seconds) == 1:
+            kinds = {"": kinds["first pass"]}
         for kind, seconds in kinds.items():
             best = min(rivals, key=seconds)
             ratio = seconds(best) / seconds(ours)
+            what = ours.task + threads + (f", {kind}" if kind else "")
             verdict = "faster" if ratio >= 1 else "SLOWER"
-            where = f"{ours.task}, {ours.threads} thread{'s' * (ours.threads > 1)}, {kind}"
-            lines.append(f"{where:<32} {ratio:5.2f}x the speed of {best.library} ({best.way}): {verdict}")
+            lines.append(f"{what:<32} {ratio:7.2f}x as fast as {best.library} ({best.way}): {verdict}")
         leanest = min(rivals, key=lambda row: row.peak_megabytes)
         ratio = ours.peak_megabytes / leanest.peak_megabytes
-        lines.append(f"{f'{ours.task}, memory':<32} {ratio:5.2f}x the memory of {leanest.library} ({leanest.way})")
-    return ["ours against the best of the others, in each line:", *lines] if lines else []
+        lines.append(f"{ours.task + threads + ', memory':<32} {ratio:7.2f}x that of {leanest.library} ({leanest.way})")
+    return ["ours against the best of the others in each figure:", *lines] if lines else []
 
 
 def unique(items: Iterable[str]) -> list[str]:

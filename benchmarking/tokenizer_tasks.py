@@ -82,7 +82,10 @@ class Ours:
             "encode": {"encode_array": Way(tokenizer.encode_array)},
             "lists": {"encode_batch": Way(tokenizer.encode_batch, read=join_lists)},
             "decode": {"decode_bytes": Way(tokenizer.decode_bytes)},
-            "prompt": {"encode": Way(tokenizer.encode)},
+            "prompt": {
+                f"encode ({backend})": Way(Tokenizer.load(self.setup.folder, backend=backend).encode)
+                for backend in ("numba", "python")
+            },
             "file": {"encode_file": Way(self._encode_file, read=self.setup.read_ids)},
             "train": {"train_on_files": Way(self._train)},
         }

@@ -59,10 +59,10 @@ class Job:
 class Outcome:
     """What a job measured."""
 
-    load_seconds: float
-    """Import the library and build its tables."""
+    ready_seconds: float
+    """Import the library, build its tables, and do the task once on a small text."""
     seconds: tuple[float, ...]
-    """The first pass, then the repeated ones; for `prompt` the first call, then the median of many."""
+    """The first pass, then the repeated ones; for `prompt` only the median of many calls."""
     peak_megabytes: float
     """Most memory the process had held after the first pass, its input included."""
     digest: str
@@ -97,13 +97,13 @@ def measure(job: Job) -> Outcome:
     cores = pin_process(job.threads)
     start = time.perf_counter()
     way = load(job, job.vocab_size)[job.task][job.way]
-    load_seconds = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder, pin_threads(cores):
         warm_up(way if job.task != "train" else load(job, WARM_UP_VOCAB_SIZE)[job.task][job.way], job, Path(folder))
+        ready_seconds = time.perf_counter() - start
         given = read_input(job, Path(folder))
         seconds, peak, result = time_prompt(way) if job.task == "prompt" else time_passes(way, given, job.passes)
         content = to_bytes(way.read(result), Path(job.keep) if job.keep else None)
-    return Outcome(load_seconds, tuple(seconds), peak, hashlib.sha256(content[0]).hexdigest(), content[1])
+    return Outcome(ready_seconds, tuple(seconds), peak, hashlib.sha256(content[0]).hexdigest(), content[1])
 
 
 def read_input(job: Job, folder: Path) -> Any:
@@ -149,17 +149,14 @@ def time_passes(way: Way, given: Any, repeats: int) -> tuple[list[float], float,
 
 
 def time_prompt(way: Way) -> tuple[list[float], float, Any]:
-    """Return the seconds of a first call and of a usual one, the peak [MB], and the ids."""
-    start = time.perf_counter()
-    result = way.run(PROMPT)
-    first = time.perf_counter() - start
+    """Return the seconds of a usual call, the peak [MB], and the ids."""
     run, usual = way.run, []
     for _ in range(PROMPT_BATCHES):
         start = time.perf_counter()
         for _ in range(PROMPT_CALLS):
             run(PROMPT)
         usual.append((time.perf_counter() - start) / PROMPT_CALLS)
-    return [first, median(usual)], peak_megabytes(), np.asarray(result)
+    return [median(usual)], peak_megabytes(), np.asarray(run(PROMPT))
 
 
 def to_bytes(result: Any, keep: Path | None) -> tuple[bytes, int]:

@@ -1,22 +1,20 @@
 """From [data] to the text that a tokenizer learns from: files, standard input, or what cli/sources.py reads."""
 
-import codecs
 import glob
 import gzip
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from io import BufferedIOBase
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
-from cli.sources import read_texts
-from config.sections.data import STANDARD_INPUT, TokenizerCorpusSection
+from config.sections.data import STANDARD_INPUT, STORIES, TokenizerCorpusSection
+from transformerlm.synthetic import stories
 from transformerlm.tokenizer import Tokenizer
-from transformerlm.tokenizer.pretokenize import Pretokenizer, SpecialTokenFinder, stable_blocks
+from transformerlm.tokenizer.blocks import cut_blocks
+from transformerlm.tokenizer.pretokenize import Pretokenizer, SpecialTokenFinder
 from transformerlm.tokenizer.trainer import BpeTrainer
-
-CHUNK_BYTES = 2**20
 
 
 def learn(trainer: BpeTrainer, data: TokenizerCorpusSection) -> Tokenizer:
@@ -32,10 +30,15 @@ def read_documents(trainer: BpeTrainer, data: TokenizerCorpusSection) -> Iterato
     if files := whole_files(data):
         for path in files:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-                yield from cut_blocks(trainer, decode_chunks(stream, str(path)))
+                yield from read_blocks(trainer, stream, str(path))
     elif data.data_files == STANDARD_INPUT:
         yield from islice(read_standard_input(trainer, data), data.max_documents)
+    elif data.dataset_name == STORIES:
+        assert data.max_documents is not None, "the schema requires it"
+        yield from (stories.story(data.split, index) for index in range(data.max_documents))
     else:
+        from cli.sources import read_texts  # loads torch, which takes seconds
+
         yield from read_texts(data, data.split, data.max_documents)
 
 
@@ -59,40 +62,38 @@ def corpus_bytes(data: TokenizerCorpusSection) -> int | None:
     return sum(path.stat().st_size for path in files)
 
 
+def count_name(data: TokenizerCorpusSection) -> str | None:
+    """Return what the trainer's report counts as documents, None if only blocks of a stream."""
+    if data.sample_by == "document" and data.dataset_name == "text":
+        return None if corpus_bytes(data) is None else "files"
+    return "documents"
+
+
 def read_standard_input(trainer: BpeTrainer, data: TokenizerCorpusSection) -> Iterator[str]:
     """Yield the documents that come in: JSON objects, lines, paragraphs, or all of it in blocks."""
     if sys.stdin.isatty():
         print("reading standard input; Ctrl-D ends it", file=sys.stderr)
-    chunks = decode_chunks(sys.stdin.buffer, "standard input")
+    blocks = read_blocks(trainer, sys.stdin.buffer, "standard input")
     if data.dataset_name == "json":
-        yield from read_json_lines(split_at(chunks, "\n"), data.text_field)
+        yield from read_json_lines(split_at(blocks, "\n"), data.text_field)
     elif data.sample_by == "document":
-        yield from cut_blocks(trainer, chunks)
+        yield from blocks
     else:
-        yield from split_at(chunks, "\n" if data.sample_by == "line" else "\n\n")
+        yield from split_at(blocks, "\n" if data.sample_by == "line" else "\n\n")
 
 
-def cut_blocks(trainer: BpeTrainer, chunks: Iterable[str]) -> Iterator[str]:
-    """Cut a text where no pretoken and no special token is torn."""
+def read_blocks(trainer: BpeTrainer, stream: BufferedIOBase, name: str) -> Iterator[str]:
+    """Yield a UTF-8 stream in blocks that tear no pretoken and no special token; raises ValueError if it is no text."""
     settings = trainer.settings
-    return stable_blocks(chunks, Pretokenizer(settings.pattern), SpecialTokenFinder(settings.special_tokens))
-
-
-def decode_chunks(stream: BinaryIO, name: str) -> Iterator[str]:
-    """Yield the text of a UTF-8 stream; raises ValueError if it is something else."""
-    decoder, position = codecs.getincrementaldecoder("utf-8")(), 0
-    data = b"more"
+    pretokenizer, specials = Pretokenizer(settings.pattern), SpecialTokenFinder(settings.special_tokens)
     try:
-        while data:
-            data = stream.read(CHUNK_BYTES)
-            yield decoder.decode(data, final=not data)
-            position += len(data)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"data.data_files: {name}: not UTF-8 after byte {position} ({error.reason}); convert it to UTF-8"
-        ) from None
+        # readinto1 reads once: readinto would read on until its buffer is full, deaf to Ctrl-C between two reads.
+        for block in cut_blocks(stream.readinto1, pretokenizer, specials):
+            yield block.decode()
     except (gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(f"data.data_files: {name}: broken gzip file ({error}); fetch it again") from None
+        raise ValueError(f"data.data_files: {name} is a broken gzip file ({error}); fetch it again") from None
+    except ValueError as error:
+        raise ValueError(f"data.data_files: {name}: {error}; convert it to UTF-8") from None
 
 
 def split_at(chunks: Iterable[str], separator: str) -> Iterator[str]:

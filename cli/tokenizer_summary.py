@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cli.tokenizer_corpus import count_name
 from config.sections.data import TokenizerCorpusSection
 from transformerlm.tokenizer import Tokenizer
 from transformerlm.tokenizer.io import MERGES_FILE, SPECIAL_TOKENS_FILE, VOCAB_FILE
@@ -18,6 +19,7 @@ from transformerlm.tokenizer.trainer import BpeTrainer
 MANIFEST_FILE = "manifest.json"
 FILES = frozenset({VOCAB_FILE, MERGES_FILE, SPECIAL_TOKENS_FILE, MANIFEST_FILE})
 NUM_LONGEST_TOKENS = 8
+DISTINCT_CHARACTERS = 5
 
 
 class TrainingBars:
@@ -49,15 +51,17 @@ class TrainingBars:
         self._merging.update(merges_learned - self._merging.n)
 
 
-def describe_training(tokenizer: Tokenizer, trainer: BpeTrainer) -> list[str]:
+def describe_training(tokenizer: Tokenizer, trainer: BpeTrainer, data: TokenizerCorpusSection) -> list[str]:
     """Say what was read, how well the vocabulary compresses it, where the time went, and which tokens are longest."""
     report, settings = trainer.report, trainer.settings
+    counted = count_name(data)
+    texts = f"{report.documents:,} {counted if report.documents != 1 else counted[:-1]}, " if counted else ""
     seconds = report.reading_seconds + report.merging_seconds
     threads = f"{settings.threads} thread{'s' * (settings.threads != 1)}"
     return [
-        f"corpus          {report.bytes_read / 1e6:,.2f} MB, {report.documents:,} documents, {report.words:,} words, "
+        f"corpus          {report.bytes_read / 1e6:,.2f} MB, {texts}{report.words:,} words, "
         f"{report.distinct_words:,} of them distinct",
-        f"compression     {report.bytes_read / report.tokens:.3f} bytes per token, {report.tokens:,} tokens in all",
+        f"compression     {report.word_bytes / report.tokens:.3f} bytes per token, {report.tokens:,} tokens in all",
         f"time            {seconds:.1f} s: {report.reading_seconds:.1f} reading, "
         f"{report.merging_seconds:.1f} merging; {threads}",
         f"longest tokens  {', '.join(longest_tokens(tokenizer))}",
@@ -65,11 +69,12 @@ def describe_training(tokenizer: Tokenizer, trainer: BpeTrainer) -> list[str]:
 
 
 def longest_tokens(tokenizer: Tokenizer) -> list[str]:
-    """Quote the longest tokens, which tell at a glance what a vocabulary was learned from."""
+    """Quote the longest tokens, which tell at a glance what a vocabulary was learned from; rulers say nothing."""
     special = set(tokenizer.special_tokens.values())
     pieces = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size) if token not in special]
-    longest = sorted(pieces, key=len, reverse=True)[:NUM_LONGEST_TOKENS]
-    return [repr(piece.decode("utf-8", "replace")) for piece in longest]
+    texts = [piece.decode("utf-8", "replace") for piece in sorted(pieces, key=len, reverse=True)]
+    telling = [text for text in texts if len(set(text)) >= DISTINCT_CHARACTERS] or texts
+    return [repr(text if len(text) <= 40 else f"{text[:39]}…") for text in telling[:NUM_LONGEST_TOKENS]]
 
 
 def render_files(tokenizer: Tokenizer, trainer: BpeTrainer, data: TokenizerCorpusSection) -> dict[str, bytes]:
@@ -99,7 +104,7 @@ def make_manifest(tokenizer: Tokenizer, trainer: BpeTrainer, data: TokenizerCorp
         "corpus": {
             "sha256": report.corpus_sha256,
             "bytes": report.bytes_read,
-            "documents": report.documents,
+            **({counted: report.documents} if (counted := count_name(data)) else {}),
             "words": report.words,
             "distinct_words": report.distinct_words,
             "tokens": report.tokens,

@@ -12,7 +12,8 @@ from cli.command import Command, run_command
 if TYPE_CHECKING:
     from config.roots import TrainTokenizerConfig
     from config.sections.tokenizer import TokenizerSection
-    from transformerlm.tokenizer.trainer import BpeSettings
+    from transformerlm.tokenizer import Tokenizer
+    from transformerlm.tokenizer.trainer import BpeSettings, BpeTrainer
 
 COMMAND = Command(
     name="transformerlm-train-tokenizer",
@@ -38,25 +39,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train_tokenizer(config: "TrainTokenizerConfig", options: argparse.Namespace) -> int:
     """Read the corpus, learn the merges, write the files, say what came out; returns the exit code."""
-    from cli.output_folder import check_output_folder, write_folder
-    from cli.tokenizer_corpus import corpus_bytes, learn
-    from cli.tokenizer_summary import FILES, TrainingBars, describe_training, render_files
-    from transformerlm.tokenizer.trainer import BpeTrainer
-
-    folder, settings = Path(config.tokenizer.output_dir), make_settings(config.tokenizer)
-    check_output_folder(folder, FILES)
-    num_merges = settings.vocab_size - 256 - len(settings.special_tokens)
     try:
-        with TrainingBars(corpus_bytes(config.data), num_merges) as bars:
-            trainer = BpeTrainer(settings, bars.update)
-            tokenizer = learn(trainer, config.data)
+        tokenizer, trainer = learn_vocabulary(config)
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         raise
-    write_folder(folder, render_files(tokenizer, trainer, config.data))
+    from cli.output_folder import write_folder
+    from cli.tokenizer_summary import describe_training, render_files
+
+    write_folder(Path(config.tokenizer.output_dir), render_files(tokenizer, trainer, config.data))
     print(f"{tokenizer.vocab_size} tokens written to {config.tokenizer.output_dir}")
-    print("\n".join(describe_training(tokenizer, trainer)))
+    print("\n".join(describe_training(tokenizer, trainer, config.data)))
     return 0
+
+
+def learn_vocabulary(config: "TrainTokenizerConfig") -> tuple["Tokenizer", "BpeTrainer"]:
+    """Learn, with progress bars on standard error; returns the tokenizer, and the trainer for its report."""
+    from cli.output_folder import check_output_folder
+    from cli.tokenizer_corpus import corpus_bytes, learn
+    from cli.tokenizer_summary import FILES, TrainingBars
+    from transformerlm.tokenizer.trainer import BpeTrainer
+
+    check_output_folder(Path(config.tokenizer.output_dir), FILES)
+    settings = make_settings(config.tokenizer)
+    num_merges = settings.vocab_size - 256 - len(settings.special_tokens)
+    with TrainingBars(corpus_bytes(config.data), num_merges) as bars:
+        trainer = BpeTrainer(settings, bars.update)
+        return learn(trainer, config.data), trainer
 
 
 def make_settings(section: "TokenizerSection") -> "BpeSettings":
@@ -66,7 +75,9 @@ def make_settings(section: "TokenizerSection") -> "BpeSettings":
     threads = section.threads
     if threads == "auto":
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return BpeSettings(section.vocab_size, section.special_tokens, section.pattern, section.backend, threads)
+    return BpeSettings(
+        section.vocab_size, section.special_tokens, section.pattern, section.backend, threads, hash_corpus=True
+    )
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ class TokenizerBenchmarkSection(Section):
     """Folder of the vocabulary to encode with; empty learns one from the text first."""
     vocab_size: PositiveInt = 4096
     """Tokens of the vocabulary that is learned, also by the task `train`; one special token included."""
-    backend: Backend = "auto"
-    """Kernels of our own tokenizer: "numba", "python" for the reference, "auto" chooses by size."""
+    backend: Backend = "numba"
+    """Of our own tokenizer; "auto" would load the kernels while the first pass is timed."""
     tasks: Annotated[tuple[Task, ...], Field(strict=False, min_length=1)] = (
         "encode",
         "lists",
