@@ -22,8 +22,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from transformerlm.tokenizer.backend import Backend, check_backend
 from transformerlm.tokenizer.blocks import BLOCK_BYTES, Block, block_of, file_blocks
 from transformerlm.tokenizer.learning import learn_merges
@@ -99,19 +97,6 @@ class _Texts:
             return
         for begin, end in pairwise([0, *self.ends]):
             yield str(self.block.view[begin:end], "utf-8")
-
-    def cut_at_specials(self, specials: SpecialTokenFinder) -> np.ndarray:
-        """Return the stretches between special tokens and ends of documents: int64 [segments, 3], begin and end, -1."""
-        if not specials.occur_in_bytes(self.block.view):
-            return np.array([(begin, end, -1) for begin, end in pairwise([0, *self.ends])], np.int64).reshape(-1, 3)
-        rows = []
-        for begin, end in pairwise([0, *self.ends]):
-            position = begin
-            for match_begin, match_end, _ in specials.find_in_bytes(self.block.view[begin:end]):
-                rows.append((position, begin + match_begin, -1))
-                position = begin + match_end
-            rows.append((position, end, -1))
-        return np.array(rows, np.int64).reshape(-1, 3)
 
 
 @dataclass
@@ -241,6 +226,7 @@ class BpeTrainer:
     def _count_with_kernels(self, texts: Iterable[_Texts]) -> "WordCounter":
         """Count pretokens in threads, each with a table of its own."""
         from transformerlm.tokenizer.fast_learning import WordCounter, prepare_training
+        from transformerlm.tokenizer.segments import cut_documents
 
         prepare_training()
         counters = [WordCounter() for _ in range(self.settings.threads)]
@@ -251,7 +237,7 @@ class BpeTrainer:
         def count(text: _Texts) -> None:
             counter = idle.get()
             try:
-                counter.count(text.block, text.cut_at_specials(self._specials))
+                counter.count(text.block, cut_documents(text.block, text.ends, self._specials))
             except ValueError as error:
                 raise ValueError(f"{text.source}{error}; convert it to UTF-8") from None
             finally:
