@@ -40,7 +40,7 @@ def prepare_training() -> None:
         text = b"abab a long word: internationalization"
         counter.count(block_of(text), cut_documents(block_of(text), [len(text)], SpecialTokenFinder(["<|a|>"])))
         other.absorb(counter)
-        counter._make_room(2**17, 2**14, 2**21)
+        counter._make_room(FIRST_SLOTS, FIRST_SLOTS, 2 * FIRST_SLOTS)
         learner = MergeLearner(other.lay_out(), 4)
         list(learner.learn())
         learner._grow()
