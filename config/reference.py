@@ -57,7 +57,7 @@ def _table(section: type[Section]) -> Iterable[str]:
     for name, field in section.model_fields.items():
         if not subsections(field):
             cells = (f"`{name}`", describe_field(field), _default(field), field.description)
-            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+            yield "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |"
 
 
 def _default(field: FieldInfo) -> str:

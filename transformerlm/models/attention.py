@@ -37,10 +37,8 @@ class AttentionPlan:
     mask: Tensor | None = None
     """[batch, 1, 1 or seq, keys] bool, True where a query may look; excludes is_causal."""
     positions: Tensor | None = None
-    """[batch, seq] int64, where the keys go in the cache."""
+    """[batch, seq] int64, where the keys go in the cache; None at the beginning of every row."""
     cache: KVCache | None = None
-    cache_is_fresh: bool = False
-    """True while prefilling: nothing older is in the cache, so the new keys are all there is to see."""
 
 
 class Attention(nn.Module):
@@ -74,10 +72,10 @@ class Attention(nn.Module):
         queries, keys, values = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
         queries = rotate(self.query_norm(queries), plan.cos, plan.sin)
         keys = rotate(self.key_norm(keys), plan.cos, plan.sin)
-        if plan.cache is not None:
-            cached = plan.cache.write(self.layer, keys, values, plan.positions)
-            if not plan.cache_is_fresh:
-                keys, values = cached
+        if plan.cache is not None and plan.positions is None:  # a whole row: its own keys are all there is to see
+            plan.cache.write_beginning(self.layer, keys, values)
+        elif plan.cache is not None:
+            keys, values = plan.cache.write(self.layer, keys, values, plan.positions)
         mixed = self.attend(queries, keys, values, plan)
         return self.out(mixed.transpose(1, 2).reshape(batch, seq, -1))
 
