@@ -197,7 +197,8 @@ def describe_theory(subject: Subject, machine: Machine, prompt_length: int) -> l
         f"model                {model.parameter_count() / 1e6:.2f} M parameters, {subject.weight_bytes / 1e6:.1f} MB "
         f"read per pass, {subject.objective}",
         f"text                 {prompt_length} tokens given, {settings.total_length - prompt_length} generated",
-        f"work per position    {flops / 1e6:.2f} MFLOP forward, {1e6 * flops / machine.flops_per_second:.1f} us at the peak",
+        f"work per position    {flops / 1e6:.2f} MFLOP forward, "
+        f"{1e6 * flops / machine.flops_per_second:.1f} us at the peak",
         f"weights once         {1e3 * subject.weight_bytes / machine.bytes_per_second:.3f} ms at the peak",
     ]
     if is_diffusion:

@@ -42,9 +42,9 @@ def test_first_hitting_frequencies_are_those_of_the_exact_likelihood(toy):
 def race(model, dtype, num_rows, hazard=1e-7):
     """Unmask by a race of exponential clocks at every tiny step: each token's against the mask's own.
 
-    Token v of a masked position wins if E_v / (hazard p_v) < E_mask / (1 - hazard), E = -log(uniform). Steps at which no
-    token's clock is below `reach` change nothing and are skipped; at the others one clock is uniform below it. Uniform
-    numbers of float32 are multiples of 2^-24, hence so are its small clocks.
+    Token v of a masked position wins if E_v / (hazard p_v) < E_mask / (1 - hazard), E = -log(uniform). Steps at which
+    no token's clock is below `reach` change nothing and are skipped; at the others one clock is uniform below it.
+    Uniform numbers of float32 are multiples of 2^-24, hence so are its small clocks.
     """
     reach, rng = 20 * hazard, torch.Generator().manual_seed(0)
     states = torch.tensor(list(product(range(VOCAB + 1), repeat=LENGTH)))

@@ -11,7 +11,7 @@ host knows how many tokens each step commits and never waits for the device; it 
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class DiffusionSettings:
     block_length: int
     steps: int | None = None
     """Passes for a whole row, for policies that plan; None: one per token."""
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
     cache: CacheName = "none"
     is_block_causal: bool = False
     """Whether the model was trained so that no token sees a later block; blocks begin at multiples of the length."""
