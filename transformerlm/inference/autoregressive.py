@@ -48,15 +48,15 @@ def decode_one_token(model: TransformerLM, tokens: Tensor, positions: Tensor, ca
     return model(tokens[:, None], is_causal=True, positions=positions[:, None], cache=cache)[:, 0]
 
 
-def decode_one_token_abreast(model: TransformerLM, tokens: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
+def decode_one_token_abreast(model: TransformerLM, tokens: Tensor, position: int, cache: KVCache) -> Tensor:
     """Do the same for rows that all stand at the cache's last position: they see all of it, so no mask is needed."""
-    return model(tokens[:, None], is_causal=False, positions=positions[:, None], cache=cache)[:, 0]
+    return model(tokens[:, None], is_causal=False, positions=position, cache=cache)[:, 0]
 
 
 def compile_step(device: torch.device) -> Callable[..., Tensor]:
     """Compile the one-token step."""
     mode = "reduce-overhead" if device.type == "cuda" else "default"
-    return torch.compile(decode_one_token, mode=mode, fullgraph=True)
+    return torch.compile(decode_one_token, mode=mode, fullgraph=True, dynamic=False)
 
 
 class TokenChooser:
@@ -102,8 +102,10 @@ class TokenChooser:
         if self.has_earliest_end:
             is_early = positions < self.earliest_end[:, None]
             logits[..., self.settings.end_id].masked_fill_(is_early, -torch.inf)
-        tokens = sample_tokens(self._penalize(logits), self.sampling, self.uniforms.gather(1, positions))
-        log_probs = logits.gather(-1, tokens[..., None]).squeeze(-1) - logits.logsumexp(dim=-1)
+        log_probs = logits.log_softmax(dim=-1)
+        scores = log_probs if self.sampling.repetition_penalty == 1 else self._penalize(logits)
+        tokens = sample_tokens(scores, self.sampling, self.uniforms.gather(1, positions))
+        log_probs = log_probs.gather(-1, tokens[..., None]).squeeze(-1)
         given = self.given.gather(1, positions)
         is_given = given != OPEN
         tokens = torch.where(is_given, given, tokens)
@@ -112,15 +114,12 @@ class TokenChooser:
         return tokens, log_probs.masked_fill(is_given, 0.0)
 
     def _penalize(self, logits: Tensor) -> Tensor:
-        penalty = self.sampling.repetition_penalty
-        if penalty == 1:
-            return logits
         if self.is_seen is None:
             self.is_seen = torch.zeros((len(logits), logits.shape[-1]), dtype=torch.bool, device=logits.device)
             beginnings = (self.given == OPEN).cumsum(dim=1) == 0
             rows, columns = beginnings.nonzero(as_tuple=True)
             self.is_seen[rows, self.given[rows, columns]] = True
-        return penalize_repeats(logits, self.is_seen[:, None], penalty)
+        return penalize_repeats(logits, self.is_seen[:, None], self.sampling.repetition_penalty)
 
 
 class Reader:
@@ -183,13 +182,12 @@ def decode_autoregressive(
     reader = Reader(canvases, settings, listener)
     beginnings, lengths = padded_beginnings(canvases)
     is_abreast = not settings.is_compiled and bool((lengths == lengths[0]).all())
-    step = decode_one_token_abreast if is_abreast else decode_one_token
+    step = compile_step(device) if settings.is_compiled else decode_one_token
     cache = model.new_cache(len(canvases), chooser.width)
     positions = lengths.to(device)
     logits = prefill(model, beginnings.to(device), positions, cache)
     cost.count(*beginnings.shape, 1)
     if settings.is_compiled:
-        step = compile_step(device)
         cache.reach(cache.capacity)  # always the same shapes
     reach, unread = beginnings.shape[1], []
     while True:
@@ -205,6 +203,9 @@ def decode_autoregressive(
                 return reader.result(cost)
         # A finished row keeps running in place until the others are done; its last slot takes the writes.
         cache.reach(min(reach, chooser.width))
-        logits = step(model, tokens[:, 0], positions.clamp(max=chooser.width - 1), cache)
+        if is_abreast:
+            logits = decode_one_token_abreast(model, tokens[:, 0], min(reach, chooser.width) - 1, cache)
+        else:
+            logits = step(model, tokens[:, 0], positions.clamp(max=chooser.width - 1), cache)
         cost.count(len(canvases), 1, 1)
         positions = positions + 1

@@ -126,8 +126,10 @@ class DiffusionDecoder:
         noise = draw_uniforms([row.generator for row in rows], (2, self.settings.block_length), self.device)
         noise = noise.gather(2, asked[:, None].expand(-1, 2, -1))  # [rows, 2, asked]
         logits = self.predict(rows, window, asked)
-        drawn = sample_tokens(self.penalize(logits, window.rows), self.sampling, noise[:, 0])
-        candidates = Candidates(logits.log_softmax(dim=-1), drawn, is_open.gather(1, asked), noise[:, 1])
+        log_probs = logits.log_softmax(dim=-1)
+        scores = log_probs if self.sampling.repetition_penalty == 1 else self.penalize(logits, window.rows)
+        drawn = sample_tokens(scores, self.sampling, noise[:, 0])
+        candidates = Candidates(log_probs, drawn, is_open.gather(1, asked), noise[:, 1])
         targets = window.positions.gather(1, asked)
         is_inside = window.is_inside.gather(1, asked)
         commits, remasks = self.choose(rows, candidates, is_inside & ~self.is_given[window.rows[:, None], targets])
@@ -175,10 +177,8 @@ class DiffusionDecoder:
         return logits
 
     def penalize(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Apply the repetition penalty, if there is one."""
+        """Apply the repetition penalty."""
         penalty = self.sampling.repetition_penalty
-        if penalty == 1:
-            return logits
         is_seen = torch.zeros((len(rows), logits.shape[-1]), dtype=torch.bool, device=self.device)
         is_seen.scatter_(1, self.tokens[rows, : self.width], True)
         return penalize_repeats(logits, is_seen[:, None], penalty)

@@ -23,7 +23,7 @@ class Candidates:
     """What a step may choose from; every tensor is [rows, block]."""
 
     log_probs: Tensor
-    """[rows, block, vocab_size] float64, as the model gives them: before temperature and filters."""
+    """[rows, block, vocab_size] float32 or float64, as the model gives them: before temperature and filters."""
     tokens: Tensor
     """int64, the token drawn for each position."""
     is_open: Tensor
@@ -33,7 +33,7 @@ class Candidates:
 
 
 def chosen_log_probs(candidates: Candidates) -> Tensor:
-    """Return log p of the drawn tokens: [rows, block] float64."""
+    """Return log p of the drawn tokens: [rows, block]."""
     return candidates.log_probs.gather(-1, candidates.tokens[..., None]).squeeze(-1)
 
 
@@ -43,7 +43,7 @@ def entropies(log_probs: Tensor) -> Tensor:
 
 
 def score_candidates(policy: Policy, candidates: Candidates) -> Tensor:
-    """Return how eagerly each position is committed: [rows, block] float64, only its order matters."""
+    """Return how eagerly each position is committed: [rows, block], only its order matters."""
     match policy.name:
         case "random" | "first_hitting" | "remdm":
             return candidates.uniforms
@@ -76,7 +76,7 @@ def choose_commits(policy: Policy, candidates: Candidates, quotas: Tensor, end_i
 def count_sure(policy: Policy, ordered: Tensor) -> Tensor:
     """Count the positions that are sure enough to be committed together.
 
-    ordered: [rows, block] float64 scores, falling; -inf where nothing is open.  Returns [rows] int64.
+    ordered: [rows, block] scores, falling; -inf where nothing is open.  Returns [rows] int64.
     """
     if policy.name == "threshold":
         is_sure = ordered >= policy.threshold

@@ -74,22 +74,23 @@ def penalize_repeats(logits: Tensor, is_seen: Tensor, penalty: float) -> Tensor:
 def sample_tokens(logits: Tensor, settings: SamplingSettings, uniforms: Tensor) -> Tensor:
     """Choose one token per position.
 
-    logits: [...,  vocab_size].  uniforms: [...] float64 in [0, 1), one for each; not looked at if temperature is 0.
-    Returns [...] int64.
+    logits: [...,  vocab_size], float32 at least.  uniforms: [...] float64 in [0, 1), one for each; not looked at if
+    temperature is 0.  Returns [...] int64.
     """
     if settings.temperature == 0:
         return logits.argmax(dim=-1)
-    scores = keep_likely(logits.double() / settings.temperature, settings)
-    return invert_distribution(scores.softmax(dim=-1), uniforms)
+    scores = logits if settings.temperature == 1 else logits / settings.temperature
+    return invert_distribution(keep_likely(scores, settings).softmax(dim=-1), uniforms)
 
 
 def invert_distribution(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     """Return the first token at which the summed probabilities exceed the uniform number.
 
-    probabilities: [..., vocab_size] float64, up to a common factor.  uniforms: [...] float64 in [0, 1).
+    probabilities: [..., vocab_size], up to a common factor; summed in float64, so that the rarest still counts.
+    uniforms: [...] float64 in [0, 1).
     Returns [...] int64; a token of probability zero is never chosen.
     """
-    sums = probabilities.cumsum(dim=-1)
+    sums = probabilities.cumsum(dim=-1, dtype=torch.float64)
     total = sums[..., -1:]
     # u * total may round up to total, which no sum exceeds.
     below_total = torch.nextafter(total, torch.zeros_like(total))

@@ -30,14 +30,14 @@ class AttentionPlan:
     """What every layer of one forward pass shares."""
 
     cos: Tensor
-    """[1 or batch, 1, seq, head_dim / 2] of the queries' positions."""
+    """[1 or batch, 1, seq, head_dim] of the queries' positions."""
     sin: Tensor
     is_causal: bool
     """True: position i sees 0 .. i through the kernel's own flag, without a dense mask."""
     mask: Tensor | None = None
     """[batch, 1, 1 or seq, keys] bool, True where a query may look; excludes is_causal."""
-    positions: Tensor | None = None
-    """[batch, seq] int64, where the keys go in the cache; None at the beginning of every row."""
+    positions: Tensor | int | None = None
+    """[batch, seq] int64, where the keys go in the cache, or where all rows begin; None at the very beginning."""
     cache: KVCache | None = None
 
 

@@ -66,7 +66,7 @@ class TransformerLM(nn.Module):
         is_causal: bool,
         valid: Tensor | None = None,
         selected: Tensor | None = None,
-        positions: Tensor | None = None,
+        positions: Tensor | int | None = None,
         cache: KVCache | None = None,
         last_visible: Tensor | None = None,
     ) -> Tensor:
@@ -77,7 +77,7 @@ class TransformerLM(nn.Module):
         valid: [batch, seq] bool, False on padding, which no position then sees. Causal models do not need it for
             padding on the right.
         selected: [n] int64 indices into the flattened [batch * seq]: project only these onto the vocabulary.
-        positions: [batch, seq] int64; None for 0 .. seq-1.
+        positions: [batch, seq] int64, or where every row begins; None for 0 .. seq-1.
         cache: keys and values of other positions; those of these tokens are written into it. Without `positions` the
             tokens are whole rows and nothing older is read; with them, everything up to cache.length is.
         last_visible: [batch, seq] int64, the last position each token sees; the end of its own block makes attention
@@ -103,7 +103,7 @@ class TransformerLM(nn.Module):
         tokens: Tensor,
         is_causal: bool,
         valid: Tensor | None = None,
-        positions: Tensor | None = None,
+        positions: Tensor | int | None = None,
         cache: KVCache | None = None,
         last_visible: Tensor | None = None,
     ) -> AttentionPlan:
@@ -116,6 +116,7 @@ class TransformerLM(nn.Module):
         if cache is not None and not reads_cache:
             cache.reach(seq)
         if reads_cache and is_causal and last_visible is None:
+            assert isinstance(positions, Tensor), "causal rows that begin abreast see all of the cache: say so"
             last_visible = positions
         keys = cache.length if reads_cache else seq
         mask = None if valid is None or is_causal else valid[:, None, None, :keys]
