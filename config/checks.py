@@ -9,7 +9,7 @@ from glob import has_magic, iglob
 from pathlib import Path
 from typing import Any
 
-from config.roots import BenchInferConfig, InferConfig, TrainConfig, TrainTokenizerConfig
+from config.roots import BenchInferConfig, InferConfig, SweepConfig, TrainConfig, TrainTokenizerConfig
 from config.section import Section
 from config.sections.data import DataSection, MegatronSection, TokenizerFilesSection
 from config.sections.tokenizer import END_OF_TEXT, MASK
@@ -24,7 +24,7 @@ def check_files(config: Section) -> list[str]:
             return [*_check_tokenizer(config), *_check_corpus(config.data), *_check_resume(config)]
         case TrainTokenizerConfig(data=data, tokenizer=tokenizer):
             return [*_check_data_files(data.data_files), *_check_output_folder(tokenizer.output_dir)]
-        case InferConfig() | BenchInferConfig() if config.checkpoint is not None:
+        case InferConfig() | BenchInferConfig() | SweepConfig() if config.checkpoint is not None:
             return list(_check_checkpoint(config.checkpoint.path))
     return []
 

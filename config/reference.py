@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pydantic.fields import FieldInfo
 
 from config.describe import describe_field, describe_value
-from config.roots import BenchInferConfig, InferConfig, TrainConfig, TrainTokenizerConfig
+from config.roots import BenchInferConfig, InferConfig, SweepConfig, TrainConfig, TrainTokenizerConfig
 from config.section import Section, choices, subsections
 
 COMMANDS: dict[str, type[Section]] = {
@@ -13,6 +13,7 @@ COMMANDS: dict[str, type[Section]] = {
     "transformerlm-infer": InferConfig,
     "transformerlm-train-tokenizer": TrainTokenizerConfig,
     "transformerlm-bench-infer": BenchInferConfig,
+    "transformerlm-sweep": SweepConfig,
 }
 INTRODUCTION = """\
 # Configuration

@@ -1,4 +1,4 @@
-"""The four configurations: the sections that each command reads, and the rules between sections."""
+"""The configurations: the sections that each command reads, and the rules between sections."""
 
 from typing import Any
 
@@ -16,6 +16,7 @@ from config.sections.model import ModelSection
 from config.sections.objective import AnyObjective, ObjectiveSection
 from config.sections.optimizer import OptimizerSection
 from config.sections.sampling import SamplingSection
+from config.sections.sweep import SweepSection
 from config.sections.tokenizer import TokenizerSection
 from config.sections.training import TrainingSection
 from config.sections.wandb import WandbSection
@@ -114,6 +115,17 @@ class TrainTokenizerConfig(Section):
     """The text to learn from."""
     tokenizer: TokenizerSection
     """The vocabulary to make."""
+
+
+class SweepConfig(Section):
+    """Everything transformerlm-sweep reads."""
+
+    checkpoint: CheckpointSection = CheckpointSection()
+    """The trained model."""
+    inference: InferenceSection = InferenceSection()
+    """What all combinations share."""
+    sweep: SweepSection = SweepSection()
+    """What they differ in."""
 
 
 class BenchInferConfig(Section):

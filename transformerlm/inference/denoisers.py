@@ -10,7 +10,7 @@ arXiv 2505.22618): approximations, except for a model of one layer. block is exa
 arXiv 2503.09573).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -78,6 +78,9 @@ class Request:
         )
 
 
+Predict = Callable[[Request], Tensor]
+
+
 class Denoiser:
     """Predict blocks by recomputing everything: the reference that caches are held against.
 
@@ -97,9 +100,6 @@ class Denoiser:
     def predict(self, request: Request) -> Tensor:
         """Return the logits at the columns asked for: [n, k, vocab_size]."""
         return self._predict_whole(request, None)
-
-    def finish(self, rows: Sequence[int], blocks: Sequence[Block], next_blocks: Sequence[Block | None]) -> None:
-        """Take note that rows have finished a block and will go on with the next one, if any."""
 
     def last_visible(self, positions: Tensor, rows: Tensor) -> Tensor | None:
         """Return the last position that each token sees, [n, seq], or None if all see everything."""
@@ -122,14 +122,27 @@ class Denoiser:
         self.cost.count(*tokens.shape, request.asked.shape[1])
         return logits.view(*request.asked.shape, logits.shape[-1])
 
-    def _predict_part(self, part: Window, asked: Tensor | None, cache: KVCache) -> Tensor:
+    def _predict_in_groups(self, request: Request, first: Predict, others: Predict) -> Tensor:
+        """Predict rows at their first step in a block in one way, the others in another.
+
+        What is done for a row depends on its own step, never on its neighbours'.
+        """
+        fresh = [index for index, is_first in enumerate(request.is_first) if is_first]
+        kept = [index for index, is_first in enumerate(request.is_first) if not is_first]
+        if not kept:
+            return first(request)
+        if not fresh:
+            return others(request)
+        logits = torch.cat((first(request.take(fresh)), others(request.take(kept))))
+        return logits[torch.tensor(fresh + kept, device=logits.device).argsort()]
+
+    def _predict_part(self, part: Window, asked: Tensor, cache: KVCache) -> Tensor:
         """Run the positions of a window against a cache.
 
-        asked: [n, k] columns of the window, or None to write keys only.  Returns [n, k, vocab_size].
+        asked: [n, k] columns of the window.  Returns [n, k, vocab_size].
         """
         count, width = part.positions.shape
         is_whole_batch = count == self.tokens.shape[0]
-        asked = asked if asked is not None else part.rows.new_empty((count, 0))
         logits = self.model(
             self.tokens[part.rows[:, None], part.positions],
             is_causal=False,
@@ -160,15 +173,7 @@ class WindowDenoiser(Denoiser):
 
     def predict(self, request: Request) -> Tensor:
         """Return the logits at the columns asked for: [n, k, vocab_size]."""
-        # A row is refreshed when it begins a block of its own, never because a neighbour does.
-        fresh = [index for index, is_first in enumerate(request.is_first) if is_first]
-        kept = [index for index, is_first in enumerate(request.is_first) if not is_first]
-        if not kept:
-            return self._refresh(request)
-        if not fresh:
-            return self._predict_kept(request)
-        logits = torch.cat((self._refresh(request.take(fresh)), self._predict_kept(request.take(kept))))
-        return logits[torch.tensor(fresh + kept, device=logits.device).argsort()]
+        return self._predict_in_groups(request, self._refresh, self._predict_kept)
 
     def _refresh(self, request: Request) -> Tensor:
         is_whole_batch = len(request.rows) == self.tokens.shape[0]
@@ -187,69 +192,49 @@ class WindowDenoiser(Denoiser):
 class BlockDenoiser(Denoiser):
     """Denoise a block against the final keys of everything before it ("block").
 
-    Begins with one pass over what is given before the first block; ends every block with one pass that writes its final
-    keys.
+    A row's first pass over a block also takes along what became final since its last one: the given beginning, or the
+    block before, whose keys were still those of masks. Nothing is written by a pass of its own.
     """
 
-    def __init__(
-        self, model: TransformerLM, tokens: Tensor, lengths: Sequence[int], block_length: int, starts: Sequence[int]
-    ) -> None:
-        """starts: where each row's first block begins."""
+    def __init__(self, model: TransformerLM, tokens: Tensor, lengths: Sequence[int], block_length: int) -> None:
         super().__init__(model, tokens, lengths, block_length)
         self.cache = model.new_cache(*tokens.shape)
-        if max(starts) > 0:
-            self._prefill(max(starts))
+        self.num_final = [0] * len(lengths)
+        """Of each row: positions from the left whose keys in the cache are final."""
 
     def predict(self, request: Request) -> Tensor:
         """Return the logits at the columns asked for: [n, k, vocab_size]."""
         self.cache.reach(max(block.end for block in request.blocks))
+        return self._predict_in_groups(request, self._predict_first, self._predict_next)
+
+    def _predict_first(self, request: Request) -> Tensor:
+        starts = [self.num_final[row] for row in request.rows]
+        ranges = [(start, block.end) for start, block in zip(starts, request.blocks, strict=True)]
+        shifts = [block.start - start for start, block in zip(starts, request.blocks, strict=True)]
+        for row, block in zip(request.rows, request.blocks, strict=True):
+            self.num_final[row] = block.start
+        asked = request.asked + torch.tensor(shifts, device=request.asked.device)[:, None]
+        return self._predict_part(Window.over(request.rows, ranges, self.tokens.device), asked, self.cache)
+
+    def _predict_next(self, request: Request) -> Tensor:
         return self._predict_part(request.window, request.asked, self.cache)
-
-    def finish(self, rows: Sequence[int], blocks: Sequence[Block], next_blocks: Sequence[Block | None]) -> None:
-        """Write the final keys of finished blocks, and of given tokens up to the next block."""
-        going_on = [
-            (row, (block.start, following.start))
-            for row, block, following in zip(rows, blocks, next_blocks, strict=True)
-            if following is not None
-        ]
-        if not going_on:
-            return
-        part = Window.over([row for row, _ in going_on], [bounds for _, bounds in going_on], self.tokens.device)
-        self.cache.reach(max(end for _, (_, end) in going_on))
-        self._predict_part(part, None, self.cache)
-
-    def _prefill(self, length: int) -> None:
-        # Where a row's first block begins earlier, the surplus is overwritten before anything can see it.
-        beginning = self.tokens[:, :length]
-        places = torch.arange(length, device=beginning.device).expand_as(beginning)
-        rows = torch.arange(len(beginning), device=beginning.device)
-        self.model(
-            beginning,
-            is_causal=False,
-            selected=rows[:0],
-            cache=self.cache,
-            last_visible=self.last_visible(places, rows),
-        )
-        self.cost.count(*beginning.shape, 0)
 
 
 def make_denoiser(
     cache: CacheName,
     model: TransformerLM,
     tokens: Tensor,
-    plans: Sequence[Sequence[Block]],
     lengths: Sequence[int],
     block_length: int | None,
 ) -> Denoiser:
     """Build the denoiser that a cache's name stands for.
 
-    plans: each row's blocks.  block_length: of a block-causal model, None for a bidirectional one.
+    block_length: of a block-causal model, None for a bidirectional one.
     """
     if cache == "none":
         return Denoiser(model, tokens, lengths, block_length)
     if cache == "block":
         assert block_length is not None, "the exact block cache needs block-causal attention"
-        starts = [plan[0].start if plan else 0 for plan in plans]
-        return BlockDenoiser(model, tokens, lengths, block_length, starts)
+        return BlockDenoiser(model, tokens, lengths, block_length)
     assert block_length is None, "prefix and dual caches are made for bidirectional attention"
     return WindowDenoiser(model, tokens, lengths, keeps_suffix=cache == "dual")

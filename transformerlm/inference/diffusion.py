@@ -95,7 +95,6 @@ class DiffusionDecoder:
             settings.cache,
             model,
             self.tokens[:, : self.width],
-            plans * len(copies),
             self.lengths * len(copies),
             settings.block_length if settings.is_block_causal else None,
         )
@@ -248,13 +247,6 @@ class DiffusionDecoder:
         if policy.name == "remdm":
             self.end_settled(closing)
             closing = [row for row in closing if not row.is_done]
-        copies = range(0, self.tokens.shape[0], self.batch)
-        if closing:
-            self.denoiser.finish(
-                [row.index + half for half in copies for row in closing],
-                [row.block for _ in copies for row in closing],
-                [row.next_block for _ in copies for row in closing],
-            )
         for row in closing:
             row.enter_next_block()
 

@@ -39,11 +39,6 @@ class Row:
         return self.plan[self.block_index]
 
     @property
-    def next_block(self) -> Block | None:
-        """The block behind it, None at the end."""
-        return self.plan[self.block_index + 1] if self.block_index + 1 < len(self.plan) else None
-
-    @property
     def quota(self) -> int:
         """Tokens to commit at this step, if the policy plans."""
         return self.block.quotas[self.step] if self.step < len(self.block.quotas) else 0
