@@ -20,11 +20,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from benchmarking.bench_infer_latency import FirstToken, Subject, generate
+from benchmarking.cache_divergence import measure_divergence
 from benchmarking.llada_reference import llada_generate
 from benchmarking.machine import inspect_machine
-from benchmarking.story_quality import Quality, grade_texts
+from benchmarking.sweep import Cell, Result, run_cell
 from transformerlm.inference.plan import Policy
-from transformerlm.inference.predictor import GenerationSettings, Predictor
+from transformerlm.inference.predictor import GenerationSettings, Predictor, diffusion_settings
 from transformerlm.inference.sampling import SamplingSettings
 from transformerlm.models.shape import ModelShape
 from transformerlm.models.transformer import TransformerLM
@@ -219,53 +220,41 @@ def compare_quality(path: str, num_texts: int, temperature: float, baseline: str
     if baseline is not None:
         autoregressive = Predictor.from_checkpoint(baseline, "cpu")
         runs.append(("autoregressive, KV cache", autoregressive, GenerationSettings(length)))
-    rows, reference, reference_seconds = [], None, 0.0
+    rows, results = [], []
     for name, each, settings in runs:
-        quality, seconds, forwards, nfe = generate_and_grade(each, settings, num_texts)
-        if reference is None:
-            reference, reference_seconds = quality, seconds
-        rows.append(quality_row(name, quality, reference, (nfe, forwards, seconds, reference_seconds / seconds)))
-    header = (
-        "", "NFE", "forwards/token", "s/text", "faster by", "agreed %", "stories %", "nats/token", "excess", "entropy"
-    )  # fmt: skip
+        results.append(run_cell(each, Cell({}, settings), "", num_texts, warmup=1))
+        divergence = diverge(each, settings) if settings.cache in ("prefix", "dual") else "0"
+        rows.append((name, *format_result(results[-1], results[0]), divergence))
+    header = ["", "NFE", "forwards/token", "s/text", "faster by"]
+    header += ["agreed %", "stories %", "nats/token", "excess", "entropy", "KL"]
     show(f"5  {num_texts} stories each from {path}, temperature {temperature}, batch 1", header, rows)
-    print("\nagreed: share of a text that some story shares; excess: nats/token of that beyond the first line's")
+    print(
+        "\nagreed: share of a text that some story shares; excess: nats/token of that beyond the first line's; "
+        "KL: of cached predictions to exact ones [nats per open position]"
+    )
 
 
-def generate_and_grade(
-    predictor: Predictor, settings: GenerationSettings, num_texts: int
-) -> tuple[Quality, float, float, float]:
-    """Return quality, median seconds per text, token-forwards per token and NFE per text."""
-    texts, seconds, forwards, tokens, evaluations = [], [], 0, 0, 0.0
-    for seed in range(num_texts):
-        (generation,) = predictor.generate([""], settings, seeds=[seed])
-        cost = predictor.last_cost
-        texts.append(generation.text)
-        seconds.append(cost.seconds)
-        forwards, tokens, evaluations = (
-            forwards + cost.work.token_forwards,
-            tokens + cost.tokens,
-            evaluations + cost.evaluations,
-        )
-    quality = grade_texts(texts, predictor.tokenizer)
-    return quality, statistics.median(seconds), forwards / tokens, evaluations / num_texts
+def diverge(predictor: Predictor, settings: GenerationSettings) -> str:
+    """Return how far cached predictions are from exact ones, over four texts."""
+    tokenizer = predictor.tokenizer
+    assert tokenizer.mask_id is not None, "a diffusion checkpoint's tokenizer has a mask token"
+    diffusion = diffusion_settings(settings, predictor.objective, tokenizer.mask_id, tokenizer.end_of_text_id)
+    canvases = [predictor.lay_out("", settings)] * 4
+    return f"{measure_divergence(predictor.model, canvases, diffusion, settings.sampling, range(4)):.4f}"
 
 
-def quality_row(
-    name: str, quality: Quality, reference: Quality, costs: tuple[float, float, float, float]
-) -> tuple[str, ...]:
-    """Format one line of part 5."""
-    nfe, forwards, seconds, speedup = costs
+def format_result(result: Result, reference: Result) -> tuple[str, ...]:
+    """Format one line of part 5, beside the first one."""
+    quality = result.quality
     return (
-        name,
-        f"{nfe:.0f}",
-        f"{forwards:.1f}",
-        f"{seconds:.2f}",
-        f"{speedup:.1f}",
+        f"{result.nfe:.0f}",
+        f"{result.forwards_per_token:.1f}",
+        f"{result.seconds_per_text:.2f}",
+        f"{reference.seconds_per_text / result.seconds_per_text:.1f}",
         f"{100 * quality.agreed_share:.1f} ± {100 * quality.agreed_share_error:.1f}",
         f"{100 * quality.valid_share:.0f}",
         f"{quality.nats_per_token:.3f} ± {quality.nats_per_token_error:.3f}",
-        f"{quality.nats_per_token - reference.nats_per_token:+.3f}",
+        f"{quality.nats_per_token - reference.quality.nats_per_token:+.3f}",
         f"{quality.sample_entropy:.3f}",
     )
 
