@@ -28,7 +28,7 @@ def tokenizer():
 
 def test_a_template_keeps_its_words_and_opens_its_gaps(tokenizer):
     canvas = encode_template(tokenizer, "Once {mask:8} a {mask:4}.")
-    words = [tokenizer.encode(part) for part in ("Once ", " a ", ".")]
+    words = [tokenizer.encode(part) for part in ("Once", " a", ".")]
     assert list(canvas.tokens) == [
         tokenizer.end_of_text_id, *words[0], *[OPEN] * 8, *words[1], *[OPEN] * 4, *words[2]
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 from transformerlm.inference.canvas import OPEN, Canvas, open_positions, split_template
@@ -88,10 +89,17 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 def encode_template(tokenizer: Tokenizer, template: str) -> Canvas:
-    """Tokenize "Once {mask:8} a ..." as a document with gaps; raises ValueError if there are none."""
-    tokens = [tokenizer.end_of_text_id]
-    for part in split_template(template):
-        tokens += [OPEN] * part if isinstance(part, int) else encode_prompt(tokenizer, part)[1:]
+    """Tokenize "Once {mask:8} a ..." as a document with gaps; raises ValueError if there are none.
+
+    A space before a gap is the gap's own: in byte-level BPE a word's token begins with its space.
+    """
+    tokens, parts = [tokenizer.end_of_text_id], split_template(template)
+    for part, following in zip_longest(parts, parts[1:]):
+        if isinstance(part, int):
+            tokens += [OPEN] * part
+        else:
+            text = part.removesuffix(" ") if isinstance(following, int) else part
+            tokens += encode_prompt(tokenizer, text)[1:]
     return Canvas.with_holes(tokens)
 
 
