@@ -18,6 +18,7 @@ from config.sections.optimizer import OptimizerSection
 from config.sections.sampling import SamplingSection
 from config.sections.sweep import SweepSection
 from config.sections.tokenizer import TokenizerSection
+from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
 from config.sections.training import TrainingSection
 from config.sections.wandb import WandbSection
 
@@ -126,6 +127,13 @@ class SweepConfig(Section):
     """What all combinations share."""
     sweep: SweepSection = SweepSection()
     """What they differ in."""
+
+
+class BenchTokenizerConfig(Section):
+    """Everything transformerlm-bench-tokenizer reads."""
+
+    benchmark: TokenizerBenchmarkSection = TokenizerBenchmarkSection(megabytes=10.0)
+    """What to measure, and how."""
 
 
 class BenchInferConfig(Section):
