@@ -12,7 +12,13 @@ from torch import Tensor
 
 from transformerlm.inference.canvas import OPEN, Canvas
 from transformerlm.inference.decoded import Change, Cost, Decoded
-from transformerlm.inference.sampling import SamplingSettings, draw_uniforms, penalize_repeats, sample_tokens
+from transformerlm.inference.sampling import (
+    SamplingSettings,
+    draw_uniforms,
+    invert_distribution,
+    penalize_repeats,
+    sample_tokens,
+)
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.transformer import TransformerLM
 
@@ -53,9 +59,14 @@ def decode_one_token_abreast(model: TransformerLM, tokens: Tensor, position: int
     return model(tokens[:, None], is_causal=False, positions=position, cache=cache)[:, 0]
 
 
-def compile_step(device: torch.device) -> Callable[..., Tensor]:
-    """Compile the one-token step."""
-    mode = "reduce-overhead" if device.type == "cuda" else "default"
+def compile_step(cache: KVCache) -> Callable[..., Tensor]:
+    """Compile the one-token step against a cache of fixed length: always the same shapes."""
+    cache.reach(cache.capacity)
+    is_cuda = cache.keys[0].is_cuda
+    if is_cuda:  # a CUDA graph writes to fixed addresses: say that the cache stays where it is
+        for tensor in (*cache.keys, *cache.values):
+            torch._dynamo.mark_static_address(tensor)
+    mode = "reduce-overhead" if is_cuda else "default"
     return torch.compile(decode_one_token, mode=mode, fullgraph=True, dynamic=False)
 
 
@@ -102,10 +113,14 @@ class TokenChooser:
         if self.has_earliest_end:
             is_early = positions < self.earliest_end[:, None]
             logits[..., self.settings.end_id].masked_fill_(is_early, -torch.inf)
-        log_probs = logits.log_softmax(dim=-1)
-        scores = log_probs if self.sampling.repetition_penalty == 1 else self._penalize(logits)
-        tokens = sample_tokens(scores, self.sampling, self.uniforms.gather(1, positions))
-        log_probs = log_probs.gather(-1, tokens[..., None]).squeeze(-1)
+        probabilities = logits.softmax(dim=-1)
+        uniforms = self.uniforms.gather(1, positions)
+        if self.sampling.is_plain:
+            tokens = invert_distribution(probabilities, uniforms)
+        else:
+            scores = logits if self.sampling.repetition_penalty == 1 else self._penalize(logits)
+            tokens = sample_tokens(scores, self.sampling, uniforms)
+        log_probs = probabilities.gather(-1, tokens[..., None]).squeeze(-1).log()
         given = self.given.gather(1, positions)
         is_given = given != OPEN
         tokens = torch.where(is_given, given, tokens)
@@ -182,13 +197,11 @@ def decode_autoregressive(
     reader = Reader(canvases, settings, listener)
     beginnings, lengths = padded_beginnings(canvases)
     is_abreast = not settings.is_compiled and bool((lengths == lengths[0]).all())
-    step = compile_step(device) if settings.is_compiled else decode_one_token
     cache = model.new_cache(len(canvases), chooser.width)
+    step = compile_step(cache) if settings.is_compiled else decode_one_token
     positions = lengths.to(device)
     logits = prefill(model, beginnings.to(device), positions, cache)
     cost.count(*beginnings.shape, 1)
-    if settings.is_compiled:
-        cache.reach(cache.capacity)  # always the same shapes
     reach, unread = beginnings.shape[1], []
     while True:
         tokens, log_probs = chooser.choose(logits[:, None], positions[:, None])

@@ -30,6 +30,11 @@ class SamplingSettings:
     repetition_penalty: float = 1.0
     """Makes tokens that the row already holds less likely; 1 is off."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether tokens are drawn from the model's own distribution."""
+        return self == SamplingSettings()
+
     def __post_init__(self) -> None:
         if self.temperature < 0:
             raise ValueError(f"temperature must be 0 (greedy) or positive, not {self.temperature}")
