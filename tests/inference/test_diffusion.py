@@ -47,6 +47,15 @@ def test_rows_are_what_they_would_be_alone(make_model, policy, cache):
         assert alone.log_probs[0] == pytest.approx(together.log_probs[index])
 
 
+@pytest.mark.parametrize("changes", [{"cfg_scale": 1.0}, {"sampling": SamplingSettings(0.8, repetition_penalty=2.0)}])
+def test_guidance_and_penalties_look_at_no_neighbour(make_model, changes):
+    model, seeds = make_model(weight_scale=4.0), seeds_of(4)
+    canvases = [*without_end(PROMPTS, 10), HOLES]
+    together = diffuse(model, canvases, seeds=seeds, **changes)
+    alone = [diffuse(model, [canvas], seeds=[seed], **changes) for canvas, seed in zip(canvases, seeds, strict=True)]
+    assert [each.rows[0] for each in alone] == together.rows
+
+
 @pytest.mark.parametrize("guidance", [0.0, 1.5])
 @pytest.mark.parametrize("policy", [Policy("low_confidence"), Policy("threshold", threshold=0.4)])
 def test_the_block_cache_is_exact_for_block_causal_attention(make_model, policy, guidance):

@@ -7,6 +7,7 @@ import pytest
 from transformerlm.inference.canvas import OPEN, Canvas, split_template
 from transformerlm.inference.request import (
     ABILITIES,
+    check_beginnings,
     check_lengths,
     check_tokens,
     choose_cache,
@@ -74,6 +75,10 @@ def test_auto_follows_the_objective():
         (lambda t: check_tokens([], 4096, 4095), "at least the end-of-text token"),
         (lambda t: check_tokens([1, 4096, -3], 4096, 4095), r"tokens \[4096, -3\] lie outside.*from 0 to 4095"),
         (lambda t: check_tokens([1, 4095], 4096, 4095), "holds the mask token 4095; .* a Canvas with OPEN"),
+        (
+            lambda t: check_beginnings([Canvas.with_holes([OPEN, 3])], "autoregressive"),
+            "the end-of-text token in front",
+        ),
         (lambda t: check_lengths([], 65, SHAPE), "exceeds the model's context_length = 64"),
         (lambda t: check_lengths([Canvas.continuing([1] * 9, 8)], 8, SHAPE), "prompt 0 takes 9 tokens.*shorten"),
         (lambda t: check_lengths([Canvas.with_holes([1, OPEN] * 9)], 8, SHAPE), "template 0 takes 18 tokens.*shorten"),

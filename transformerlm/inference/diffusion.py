@@ -79,14 +79,16 @@ class DiffusionDecoder:
         self.rows = [
             Row(index, plan, generator) for index, (plan, generator) in enumerate(zip(plans, generators, strict=True))
         ]
-        tokens = torch.zeros((self.batch, self.width + 1), dtype=torch.int64)  # the last column takes idle writes
+        # The last column takes idle writes; there and behind shorter rows stand masks that count as given.
+        tokens = torch.full((self.batch, self.width + 1), settings.mask_id)
+        is_given = torch.ones_like(tokens, dtype=torch.bool)
         for row, canvas in enumerate(canvases):
-            tokens[row, : self.lengths[row]] = torch.tensor(canvas.tokens)
-        is_given = tokens != OPEN
-        tokens.masked_fill_(~is_given, settings.mask_id)
+            written = torch.tensor(canvas.tokens)
+            is_given[row, : len(written)] = written != OPEN
+            tokens[row, : len(written)] = written.masked_fill(written == OPEN, settings.mask_id)
         copies = [tokens]
         if settings.cfg_scale > 0:  # the second half of the batch sees nothing that was given
-            copies.append(tokens.masked_fill(is_given, settings.mask_id))
+            copies.append(torch.full_like(tokens, settings.mask_id))
         self.tokens = torch.cat(copies).to(device)
         self.is_given = is_given[:, : self.width].to(device)
         self.log_probs = torch.zeros((self.batch, self.width + 1), dtype=torch.float64, device=device)
@@ -105,9 +107,8 @@ class DiffusionDecoder:
         self.end_settled(self.rows)
         while rows := [row for row in self.rows if not row.is_done]:
             self.step(rows)
-        tokens = (
-            self.tokens[: self.batch].masked_fill(self.tokens[: self.batch] == self.settings.mask_id, OPEN).tolist()
-        )
+        tokens = self.tokens[: self.batch]
+        tokens = tokens.masked_fill(tokens == self.settings.mask_id, OPEN).tolist()
         log_probs, lengths = self.log_probs.tolist(), self.lengths
         return Decoded(
             [row[:length] for row, length in zip(tokens, lengths, strict=True)],
@@ -115,12 +116,16 @@ class DiffusionDecoder:
             self.denoiser.cost,
         )
 
+    def look(self, rows: list[Row]) -> tuple[Window, Tensor]:
+        """Return the rows' blocks, and which of their positions are masked: [rows, block] bool."""
+        ranges = [(row.block.start, row.block.end) for row in rows]
+        window = Window.over([row.index for row in rows], ranges, self.device)
+        is_masked = self.tokens[window.rows[:, None], window.positions] == self.settings.mask_id
+        return window, is_masked & window.is_inside
+
     def step(self, rows: list[Row]) -> None:
         """Predict, choose, commit: one step of every row that is not done."""
-        window = Window.over(
-            [row.index for row in rows], [(row.block.start, row.block.end) for row in rows], self.device
-        )
-        is_open = (self.tokens[window.rows[:, None], window.positions] == self.settings.mask_id) & window.is_inside
+        window, is_open = self.look(rows)
         asked = self.choose_columns(rows, is_open)
         noise = draw_uniforms([row.generator for row in rows], (2, self.settings.block_length), self.device)
         noise = noise.gather(2, asked[:, None].expand(-1, 2, -1))  # [rows, 2, asked]
@@ -166,7 +171,7 @@ class DiffusionDecoder:
             logits = self.denoiser.predict(
                 Request(indices + masked, blocks * 2, is_first * 2, twice, asked.repeat(2, 1))
             )
-            conditional, unconditional = logits.chunk(2)
+            conditional, unconditional = (logits if logits.dtype == torch.float64 else logits.float()).chunk(2)
             logits = unconditional + (scale + 1) * (conditional - unconditional)
         else:
             logits = self.denoiser.predict(request)
@@ -199,9 +204,8 @@ class DiffusionDecoder:
     def write(self, rows: Tensor, targets: Tensor, candidates: Candidates, commits: Tensor, remasks: Tensor) -> None:
         """Write what was chosen; everything else keeps what it had."""
         where = (rows[:, None], targets)
-        nothing = torch.zeros((), dtype=torch.float64, device=self.device)
         kept = self.log_probs[where].masked_fill(remasks, 0.0)
-        self.log_probs[where] = torch.where(commits, chosen_log_probs(candidates).double(), kept + nothing)
+        self.log_probs[where] = torch.where(commits, chosen_log_probs(candidates).double(), kept)
         for half in range(0, self.tokens.shape[0], self.batch):
             where = (rows[:, None] + half, targets)
             kept = self.tokens[where].masked_fill(remasks, self.settings.mask_id)
@@ -235,7 +239,7 @@ class DiffusionDecoder:
         """Count the step, close finished blocks, and end rows that are settled."""
         policy = self.settings.policy
         if not policy.is_planned:
-            open_counts = self.count_open(rows)
+            open_counts = self.look(rows)[1].sum(dim=1).tolist()
         for index, row in enumerate(rows):
             row.num_open = row.num_open - row.quota if policy.is_planned else open_counts[index]
             row.step, row.steps_done = row.step + 1, row.steps_done + 1
@@ -253,14 +257,6 @@ class DiffusionDecoder:
     def closes_block(self, row: Row) -> bool:
         """Tell whether a row is through with its block; remdm uses all its steps."""
         return row.step >= row.block.steps if self.settings.policy.name == "remdm" else row.num_open == 0
-
-    def count_open(self, rows: list[Row]) -> list[int]:
-        """Count the masks left in each row's block."""
-        window = Window.over(
-            [row.index for row in rows], [(row.block.start, row.block.end) for row in rows], self.device
-        )
-        is_open = (self.tokens[window.rows[:, None], window.positions] == self.settings.mask_id) & window.is_inside
-        return is_open.sum(dim=1).tolist()
 
     def end_settled(self, rows: list[Row]) -> None:
         """End the rows that hold an end-of-text token of their own with no mask before it."""

@@ -23,6 +23,7 @@ from transformerlm.inference.progress import UpdateCallback, Watcher, cut_at_sto
 from transformerlm.inference.request import (
     GenerationMode,
     abilities_of,
+    check_beginnings,
     check_lengths,
     check_tokens,
     choose_cache,
@@ -162,6 +163,7 @@ class Predictor:
         mode = choose_mode(settings.mode, self.objective)
         canvases = [self.lay_out(prompt, settings) for prompt in prompts]
         check_lengths(canvases, settings.total_length, self.model.shape)
+        check_beginnings(canvases, mode)
         if not canvases:
             return []
         seeds = [row_seed(settings.seed, row) for row in range(len(prompts))] if seeds is None else seeds

@@ -121,6 +121,18 @@ def check_tokens(tokens: Sequence[int], vocab_size: int, mask_id: int | None) ->
         )
 
 
+def check_beginnings(canvases: Sequence[Canvas], mode: GenerationMode) -> None:
+    """Check that autoregression has a token to begin from in every row; raises ValueError."""
+    if mode == "diffusion":
+        return
+    for row, canvas in enumerate(canvases):
+        if canvas.beginning == 0:
+            raise ValueError(
+                f"row {row} begins with an open position, and this model writes from left to right; "
+                "put the end-of-text token in front"
+            )
+
+
 def check_lengths(canvases: Sequence[Canvas], total_length: int, shape: ModelShape) -> None:
     """Check that every row leaves something to find within total_length, and that the model reaches that far.
 
