@@ -225,12 +225,12 @@ COLUMNS = (
     ("first ms", "{:.1f}"),
     ("ms/token", "{:.2f}"),
     ("NFE", "{:.1f}"),
-    ("tokens/pass", "{:.2f}"),
-    ("forwards/token", "{:.1f}"),
+    ("tok/pass", "{:.2f}"),
+    ("fwd/token", "{:.1f}"),
     ("MB peak", "{:.0f}"),
     ("MBU %", "{:.0f}"),
     ("MFU %", "{:.0f}"),
-    ("bound tok/s", "{:.0f}"),
+    ("bound", "{:.0f}"),
 )
 
 
@@ -247,12 +247,12 @@ def figures(measurement: Measurement, bound: Bound) -> dict[str, float]:
         "first ms": 1e3 * statistics.median(each.first_token_seconds),
         "ms/token": 1e3 * each.median_s * each.batch_size / each.generated_tokens,
         "NFE": each.nfe,
-        "tokens/pass": each.generated_tokens / each.cost.row_passes,
-        "forwards/token": each.cost.token_forwards / each.generated_tokens,
+        "tok/pass": each.generated_tokens / each.cost.row_passes,
+        "fwd/token": each.cost.token_forwards / each.generated_tokens,
         "MB peak": each.peak_memory_bytes / 1e6,
         "MBU %": 100 * bound.memory_s / each.median_s,
         "MFU %": 100 * bound.compute_s / each.median_s,
-        "bound tok/s": each.generated_tokens / bound.seconds,
+        "bound": each.generated_tokens / bound.seconds,
         "generated_tokens": each.generated_tokens,
         "passes": each.cost.passes,
         "token_forwards": each.cost.token_forwards,
@@ -260,10 +260,8 @@ def figures(measurement: Measurement, bound: Bound) -> dict[str, float]:
 
 
 def format_table(rows: Sequence[dict[str, float]]) -> list[str]:
-    """Lay figures out as a table; the last column is what the theory allows."""
-    widths = [max(len(name), 7) + 2 for name, _ in COLUMNS]
-    lines = ["".join(f"{name:>{width}}" for (name, _), width in zip(COLUMNS, widths, strict=True))]
-    for row in rows:
-        cells = [form.format(row[name]) for name, form in COLUMNS]
-        lines.append("".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
-    return lines
+    """Lay figures out as a table; the last column is what the theory allows [tokens/s]."""
+    table = [[name for name, _ in COLUMNS]]
+    table += [[form.format(row[name]) for name, form in COLUMNS] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in table]
