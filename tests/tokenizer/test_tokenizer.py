@@ -243,7 +243,7 @@ def test_pickling_carries_no_cache(tokenizer):
 
 
 def test_the_word_cache_is_bounded_and_changes_nothing(tokenizer, monkeypatch):
-    monkeypatch.setattr("transformerlm.tokenizer.tokenizer.MAX_CACHED_WORDS", 10)
+    monkeypatch.setattr("transformerlm.tokenizer.merging.MAX_CACHED_WORDS", 10)
     text = " ".join(map(str, range(1000))) + " " + "x" * 1000
     fresh = Tokenizer(tokenizer.vocabulary)
     assert fresh.encode(text) == fresh.encode(text) == tokenizer.encode(text)

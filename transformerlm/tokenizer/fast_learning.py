@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from transformerlm.tokenizer.blocks import Block, block_of
-from transformerlm.tokenizer.kernels import counting, learning
+from transformerlm.tokenizer.kernels import counting, learning, pairs
 from transformerlm.tokenizer.kernels.counting import HEADER
 from transformerlm.tokenizer.kernels.jit import is_compiled, prepare
 from transformerlm.tokenizer.kernels.memory import aligned_zeros, make_bundle
@@ -138,7 +138,7 @@ class MergeLearner:
         assert len(records) < 2**31, "places of words are 32-bit integers"
         symbols, tokens = len(records), 256 + max_merges
         self._merges = np.empty((max_merges, 2), np.int32)
-        self._numbers = np.zeros(learning.NUM_NUMBERS, np.int64)
+        self._numbers = np.zeros(pairs.NUM_NUMBERS, np.int64)
         self._arrays: dict[str, np.ndarray] = {
             "records": records,
             "prefixes": np.empty(tokens, np.uint64),
@@ -171,10 +171,10 @@ class MergeLearner:
 
     def learn(self) -> Iterator[int]:
         """Learn merges, and yield their number now and then; ends at `max_merges`, or sooner if no pair is left."""
-        while self._numbers[learning.NUM_MERGES] < len(self._merges):
-            goal = min(len(self._merges), int(self._numbers[learning.NUM_MERGES]) + MERGES_PER_CALL)
+        while self._numbers[pairs.NUM_MERGES] < len(self._merges):
+            goal = min(len(self._merges), int(self._numbers[pairs.NUM_MERGES]) + MERGES_PER_CALL)
             outcome = learning.learn_merges(self._bundle(), goal, self._merges)
-            yield int(self._numbers[learning.NUM_MERGES])
+            yield int(self._numbers[pairs.NUM_MERGES])
             if outcome == learning.NO_PAIR_LEFT:
                 return
             if outcome == learning.WANTS_ROOM:
@@ -184,7 +184,7 @@ class MergeLearner:
         """Return the merges learned so far, as bytes."""
         tokens = [bytes([byte]) for byte in range(256)]
         merges = []
-        for left, right in self._merges[: self._numbers[learning.NUM_MERGES]].tolist():
+        for left, right in self._merges[: self._numbers[pairs.NUM_MERGES]].tolist():
             merges.append((tokens[left], tokens[right]))
             tokens.append(tokens[left] + tokens[right])
         return merges
@@ -192,22 +192,22 @@ class MergeLearner:
     @property
     def tokens_saved(self) -> int:
         """Count by how many tokens the merges learned so far have shortened the corpus."""
-        return int(self._numbers[learning.SAVED])
+        return int(self._numbers[pairs.SAVED])
 
     def _enter_bytes(self) -> None:
         arrays = self._arrays
         arrays["prefixes"][:256] = np.arange(256, dtype=np.uint64) << np.uint64(56)
         arrays["offsets"][:256] = arrays["token_bytes"][:256] = np.arange(256)
         arrays["lengths"][:256] = 1
-        self._numbers[[learning.NUM_TOKENS, learning.TOKEN_BYTES_USED]] = 256
-        self._numbers[learning.LONGEST_TOKEN] = 1
+        self._numbers[[pairs.NUM_TOKENS, pairs.TOKEN_BYTES_USED]] = 256
+        self._numbers[pairs.LONGEST_TOKEN] = 1
         learning.count_byte_pairs(self._bundle())
 
     def _grow(self) -> None:
         arrays = self._arrays
         for name in ("lefts", "rights", "counts", "firsts", "pair_lengths", "is_queued", "heap_counts", "heap_pairs"):
             arrays[name] = _enlarged(arrays[name], 2 * len(arrays[name]))
-        longest = int(self._numbers[learning.LONGEST_TOKEN])
+        longest = int(self._numbers[pairs.LONGEST_TOKEN])
         arrays["token_bytes"] = _enlarged(arrays["token_bytes"], 2 * len(arrays["token_bytes"]) + 2 * longest)
         slots = np.zeros(2 * len(arrays["slots"]), np.uint64)
         slot_pairs = np.empty(len(slots), np.int32)

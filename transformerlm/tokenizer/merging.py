@@ -14,6 +14,9 @@ from transformerlm.tokenizer.vocabulary import Vocabulary
 # Scanning all pairs again for each merge is quadratic but cheap for words; above this many bytes a heap is faster.
 LONGEST_SCANNED_WORD_BYTES = 100
 
+MAX_CACHED_WORDS = 2**18
+MAX_CACHED_WORD_CHARACTERS = 64
+
 _NO_RANK = 2**62
 _NO_TOKEN = -1
 
@@ -72,3 +75,21 @@ class MergeTable:
                 if new_rank is not None:
                     heappush(heap, (new_rank, first))
         return [id for id in ids if id != _NO_TOKEN]
+
+
+class WordCache(dict[str, list[int]]):
+    """Remember the ids of words: text repeats itself, and merging is the slow part.
+
+    Looking up an unknown word merges it. When full, the cache starts over: the frequent words are soon back.
+    """
+
+    def __init__(self, merge_table: MergeTable):
+        self._merge_table = merge_table
+
+    def __missing__(self, word: str) -> list[int]:
+        ids = self._merge_table.apply(word.encode())
+        if len(word) <= MAX_CACHED_WORD_CHARACTERS:
+            if len(self) >= MAX_CACHED_WORDS:
+                self.clear()
+            self[word] = ids
+        return ids

@@ -6,6 +6,7 @@ a UTF-8 form; text with lone surrogates has none and is refused.
 
 import codecs
 from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -15,34 +16,15 @@ import numpy as np
 from transformerlm.tokenizer import io
 from transformerlm.tokenizer.backend import Backend, EncoderChoice
 from transformerlm.tokenizer.blocks import BLOCK_BYTES, Block, block_of, cut_blocks, file_blocks, reader_of
-from transformerlm.tokenizer.merging import MergeTable
+from transformerlm.tokenizer.merging import MergeTable, WordCache
 from transformerlm.tokenizer.pretokenize import Pretokenizer, SpecialTokenFinder, encode_utf8
 from transformerlm.tokenizer.streaming import concatenate, map_in_order, write_array
 from transformerlm.tokenizer.vocabulary import END_OF_TEXT, MASK, Vocabulary
 
 AllowedSpecial = Literal["all", "none"] | Collection[str]
 
-MAX_CACHED_WORDS = 2**18
-MAX_CACHED_WORD_CHARACTERS = 64
 LAZY_BLOCK_BYTES = 2**16
-
-
-class _WordCache(dict[str, list[int]]):
-    """Remember the ids of words: text repeats itself, and merging is the slow part.
-
-    Looking up an unknown word merges it. When full, the cache starts over: the frequent words are soon back.
-    """
-
-    def __init__(self, merge_table: MergeTable):
-        self._merge_table = merge_table
-
-    def __missing__(self, word: str) -> list[int]:
-        ids = self._merge_table.apply(word.encode())
-        if len(word) <= MAX_CACHED_WORD_CHARACTERS:
-            if len(self) >= MAX_CACHED_WORDS:
-                self.clear()
-            self[word] = ids
-        return ids
+FEW_IDS = 100
 
 
 class Tokenizer:
@@ -62,7 +44,7 @@ class Tokenizer:
         self._pretokenizer = Pretokenizer(vocabulary.pattern)
         self._all_specials = SpecialTokenFinder(vocabulary.special_tokens)
         self._no_specials = SpecialTokenFinder(())
-        self._ids_of_word = _WordCache(MergeTable(vocabulary))
+        self._ids_of_word = WordCache(MergeTable(vocabulary))
         # A dictionary, because a list would take -1 for its last entry.
         self._bytes_of_id = dict(enumerate(vocabulary.tokens))
 
@@ -133,7 +115,9 @@ class Tokenizer:
         specials = self._find_specials(allowed_special)
         if self._encoders.choose(len(text)) is None:
             return self._encode_in_python(text, specials)
-        return self._encode_bytes(encode_utf8(text), specials).tolist()
+        ids = self._encode_bytes(encode_utf8(text), specials)
+        # Many ids share their number objects, which is quicker than making each anew.
+        return self._id_objects.take(ids).tolist() if len(ids) > FEW_IDS else ids.tolist()
 
     def encode_array(self, text: str, allowed_special: AllowedSpecial = "all") -> np.ndarray:
         """Return the token ids of a text as [tokens] of `id_dtype`; otherwise like `encode`."""
@@ -253,6 +237,10 @@ class Tokenizer:
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[Vocabulary, Backend]]:
         # Worker processes get the vocabulary and build their own tables, not a copy of the cache.
         return Tokenizer, (self.vocabulary, self.backend)
+
+    @cached_property
+    def _id_objects(self) -> np.ndarray:
+        return np.array(range(self.vocab_size), object)
 
     def _unknown_id(self, id: object) -> ValueError:
         return ValueError(

@@ -17,16 +17,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, pairwise
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
 
 from transformerlm.tokenizer.backend import Backend, check_backend
-from transformerlm.tokenizer.blocks import BLOCK_BYTES, Block, block_of, file_blocks
+from transformerlm.tokenizer.corpus import Texts, pack_documents, read_files
 from transformerlm.tokenizer.learning import learn_merges
-from transformerlm.tokenizer.pretokenize import Pretokenizer, SpecialTokenFinder, encode_utf8
+from transformerlm.tokenizer.pretokenize import Pretokenizer, SpecialTokenFinder
 from transformerlm.tokenizer.streaming import map_in_order
 from transformerlm.tokenizer.tokenizer import Tokenizer
 from transformerlm.tokenizer.vocabulary import SINGLE_BYTES, Merge, Vocabulary, check_special_tokens
@@ -74,29 +74,6 @@ class TrainingReport:
     """Of all bytes read, one document after the other."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """Documents, or a part of one, behind each other."""
-
-    block: Block
-    ends: list[int]
-    """Where each ends in the block."""
-    num_documents: int
-    source: str = ""
-    """What to say before an error: the file's name."""
-
-    def decode(self) -> Iterator[str]:
-        """Yield the documents; raises ValueError if they are not UTF-8."""
-        if len(self.ends) == 1:
-            try:
-                yield self.block.decode()
-            except ValueError as error:
-                raise ValueError(f"{self.source}{error}; convert it to UTF-8") from None
-            return
-        for begin, end in pairwise([0, *self.ends]):
-            yield str(self.block.view[begin:end], "utf-8")
-
-
 @dataclass
 class BpeTrainer:
     """Learn one tokenizer; `report` tells about it afterwards."""
@@ -128,16 +105,16 @@ class BpeTrainer:
 
         Raises ValueError if they hold no text, too little to learn so many tokens, or a lone surrogate.
         """
-        return self._train(self._pack(documents))
+        return self._train(pack_documents(documents))
 
     def train_on_files(self, paths: Iterable[Path | str]) -> Tokenizer:
         """Learn from UTF-8 text files of any size; special tokens in them separate documents.
 
         Raises ValueError also if a file cannot be read or is not UTF-8.
         """
-        return self._train(self._read_files(map(Path, paths)))
+        return self._train(read_files(map(Path, paths), self._pretokenizer, self._specials))
 
-    def _train(self, texts: Iterable[_Texts]) -> Tokenizer:
+    def _train(self, texts: Iterable[Texts]) -> Tokenizer:
         started = time.perf_counter()
         counts = self._count(self._watch(texts))
         self.report.reading_seconds = time.perf_counter() - started
@@ -149,27 +126,7 @@ class BpeTrainer:
         self.report.merging_seconds = time.perf_counter() - started - self.report.reading_seconds
         return Tokenizer(self._make_vocabulary(merges), self.settings.backend)
 
-    def _pack(self, documents: Iterable[str]) -> Iterator[_Texts]:
-        """Gather documents, so that there is enough to do for one call of a kernel."""
-        gathered: list[bytes] = []
-        num_bytes = 0
-        for number, document in enumerate(documents, start=1):
-            try:
-                gathered.append(encode_utf8(document))
-            except ValueError as error:
-                raise ValueError(f"document {number}: {error}") from None
-            num_bytes += len(gathered[-1])
-            if num_bytes >= BLOCK_BYTES:
-                yield _join(gathered)
-                gathered, num_bytes = [], 0
-        yield _join(gathered)
-
-    def _read_files(self, paths: Iterable[Path]) -> Iterator[_Texts]:
-        for path in paths:
-            for number, block in enumerate(file_blocks(path, self._pretokenizer, self._specials)):
-                yield _Texts(block, [block.size], num_documents=int(number == 0), source=f"{path}: ")
-
-    def _watch(self, texts: Iterable[_Texts]) -> Iterator[_Texts]:
+    def _watch(self, texts: Iterable[Texts]) -> Iterator[Texts]:
         """Hand texts on, and note in the report what went by."""
         digest = hashlib.sha256()
         self.report = TrainingReport()
@@ -186,7 +143,7 @@ class BpeTrainer:
         if self.on_progress is not None:
             self.on_progress(self.report.bytes_read, merges_learned)
 
-    def _count(self, texts: Iterator[_Texts]) -> Counter[str] | np.ndarray:
+    def _count(self, texts: Iterator[Texts]) -> Counter[str] | np.ndarray:
         """Count pretokens, in Python if the corpus turns out to be small; kernels return them laid out for learning."""
         if self.settings.backend == "python" or self._pretokenizer.pattern != "gpt2":
             return self._count_in_python(texts)
@@ -210,7 +167,7 @@ class BpeTrainer:
             return False
         return training_is_compiled() or self.report.bytes_read >= WORTH_COMPILING_BYTES
 
-    def _count_in_python(self, texts: Iterable[_Texts]) -> Counter[str]:
+    def _count_in_python(self, texts: Iterable[Texts]) -> Counter[str]:
         counts: Counter[str] = Counter()
         for text in texts:
             for document in text.decode():
@@ -221,7 +178,7 @@ class BpeTrainer:
         self.report.word_bytes = sum(len(word.encode()) * count for word, count in counts.items())
         return counts
 
-    def _count_with_kernels(self, texts: Iterable[_Texts]) -> np.ndarray:
+    def _count_with_kernels(self, texts: Iterable[Texts]) -> np.ndarray:
         """Count pretokens in threads, each with a table of its own; returns what MergeLearner wants."""
         from transformerlm.tokenizer.fast_learning import WordCounter, prepare_training
         from transformerlm.tokenizer.segments import cut_documents
@@ -232,7 +189,7 @@ class BpeTrainer:
         for counter in counters:
             idle.put(counter)
 
-        def count(text: _Texts) -> None:
+        def count(text: Texts) -> None:
             counter = idle.get()
             try:
                 counter.count(text.block, cut_documents(text.block, text.ends, self._specials))
@@ -300,7 +257,3 @@ def train_bpe_on_files(
 ) -> Tokenizer:
     """Learn a tokenizer of exactly `vocab_size` tokens from files; see BpeTrainer.train_on_files."""
     return BpeTrainer(BpeSettings(vocab_size, special_tokens, pattern), on_progress).train_on_files(paths)
-
-
-def _join(documents: Sequence[bytes]) -> _Texts:
-    return _Texts(block_of(b"".join(documents)), list(accumulate(map(len, documents))), len(documents))
