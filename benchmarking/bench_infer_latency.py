@@ -1,24 +1,30 @@
 """Latency and throughput of generation: the theory first, then the figures beside it.
 
-Per generated text: time to the first token (autoregressive), total time, tokens per second, and what it cost in passes
-through the model. The memory-bound floor of one autoregressive step is the time to read every weight once.
+Autoregression reads every weight, and its row's keys, once per token: memory bandwidth bounds a single text, and how
+near a run comes to it is its MBU. Denoising sends many positions through at once: arithmetic bounds it, and how near a
+run comes to it is its MFU. What both cost is told in passes through the network (NFE) and in token-forwards: positions
+that went through per generated token.
 """
 
-import platform
+import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from transformerlm.inference.autoregressive import generate_autoregressive
-from transformerlm.inference.diffusion import DiffusionSettings, generate_diffusion
-from transformerlm.inference.predictor import GenerationSettings
+from benchmarking.machine import Machine, synchronize
+from profiling.memory import has_cuda
+from transformerlm.inference.autoregressive import AutoregressiveSettings, decode_autoregressive
+from transformerlm.inference.canvas import Canvas
+from transformerlm.inference.decoded import Change, Cost, Decoded
+from transformerlm.inference.diffusion import decode_diffusion
+from transformerlm.inference.predictor import GenerationSettings, diffusion_settings
+from transformerlm.inference.request import choose_mode, row_seed
 from transformerlm.inference.sampling import row_generators
+from transformerlm.inference.verified import decode_verified
 from transformerlm.models.transformer import TransformerLM
-
-COPY_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +34,24 @@ class Subject:
     model: TransformerLM
     objective: str
     mask_id: int | None
-    """Of a diffusion model; None generates autoregressively."""
+    """Of a model that knows masks."""
+    settings: GenerationSettings
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.embedding.weight.device
+
+    @property
+    def mode(self) -> str:
+        """How it generates."""
+        return choose_mode(self.settings.mode, self.objective)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights that a pass reads; of an embedding that is no head it reads a few rows only."""
+        total = sum(parameter.nbytes for parameter in self.model.parameters())
+        return total if self.model.shape.tie_embeddings else total - self.model.embedding.weight.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +59,16 @@ class Measurement:
     """One batch size, timed several times."""
 
     batch_size: int
+    prompt_length: int
     generated_tokens: int
     """Tokens of one generation, over all rows."""
-    evaluations: int
-    """Passes through the model for one generation."""
-    position_forwards: int
-    """Positions that went through the network for one generation, over all rows."""
+    cost: Cost
+    """Of one generation."""
     seconds: tuple[float, ...]
     first_token_seconds: tuple[float, ...]
     """Time until the first text appeared; for diffusion, after the first denoising step."""
+    peak_memory_bytes: int
+    """On a GPU, of its memory during the timed runs; on a CPU, of the whole process so far."""
 
     @property
     def median_s(self) -> float:
@@ -61,21 +80,10 @@ class Measurement:
         """Generated tokens per second at the median."""
         return self.generated_tokens / self.median_s
 
-    def to_json(self) -> dict[str, float | int]:
-        """Return the figures as plain values."""
-        low, high = spread(self.seconds)
-        return {
-            "batch_size": self.batch_size,
-            "generated_tokens": self.generated_tokens,
-            "latency_ms_median": 1e3 * self.median_s,
-            "latency_ms_p10": 1e3 * low,
-            "latency_ms_p90": 1e3 * high,
-            "first_text_ms_median": 1e3 * statistics.median(self.first_token_seconds),
-            "tokens_per_second": self.tokens_per_second,
-            "evaluations": self.evaluations,
-            "tokens_per_evaluation": self.generated_tokens / self.evaluations / self.batch_size,
-            "position_forwards_per_token": self.position_forwards / self.generated_tokens,
-        }
+    @property
+    def nfe(self) -> float:
+        """Passes that each row took part in."""
+        return self.cost.row_passes / self.batch_size
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
@@ -84,135 +92,176 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     return ordered[round(0.1 * (len(ordered) - 1))], ordered[round(0.9 * (len(ordered) - 1))]
 
 
-def measure(
-    subject: Subject, prompt: Sequence[int], settings: GenerationSettings, batch_size: int, repeats: tuple[int, int]
-) -> Measurement:
+def measure(subject: Subject, prompt: Sequence[int], batch_size: int, repeats: tuple[int, int]) -> Measurement:
     """Time generations of `batch_size` rows that all continue the same prompt; none ends early.
 
     repeats: (untimed, timed) generations.
     """
-    seconds, first_seconds, evaluations = [], [], 0
+    seconds, first_seconds = [], []
     warmup, timed = repeats
+    if has_cuda():
+        torch.cuda.reset_peak_memory_stats()
     for repeat in range(warmup + timed):
-        first_times: list[float] = []
+        run = replace(subject, settings=replace(subject.settings, seed=subject.settings.seed + repeat))
+        clock = FirstToken()
         synchronize(subject.device)
         start = time.perf_counter()
-        evaluations = generate(
-            subject,
-            [list(prompt)] * batch_size,
-            replace(settings, seed=settings.seed + repeat),
-            lambda times=first_times: times.append(time.perf_counter()),
-        )
+        decoded = generate(run, prompt, batch_size, clock)
         synchronize(subject.device)
         if repeat >= warmup:
             seconds.append(time.perf_counter() - start)
-            first_seconds.append(first_times[0] - start)
-    generated = settings.total_length - len(prompt)
-    if subject.mask_id is None:
-        forwards = len(prompt) + generated - 1
-    else:
-        forwards = evaluations * settings.total_length * (2 if settings.cfg_scale > 0 else 1)
-    return Measurement(
-        batch_size, generated * batch_size, evaluations, forwards * batch_size, tuple(seconds), tuple(first_seconds)
+            first_seconds.append(clock.time - start)
+    generated = (subject.settings.total_length - len(prompt)) * batch_size
+    memory = (
+        torch.cuda.max_memory_allocated() if has_cuda() else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     )
+    return Measurement(batch_size, len(prompt), generated, decoded.cost, tuple(seconds), tuple(first_seconds), memory)
 
 
-def generate(
-    subject: Subject, prompts: list[list[int]], settings: GenerationSettings, on_progress: Callable[[], object]
-) -> int:
-    """Generate once, calling on_progress whenever text appears; returns the passes through the model."""
-    generators = row_generators(settings.seed, len(prompts))
-    if subject.mask_id is None:
+class FirstToken:
+    """A listener that notes when it first hears of a token."""
 
-        def on_token(row: int, token: int) -> bool:
-            on_progress()
-            return False
+    def __init__(self) -> None:
+        self.time = 0.0
 
-        return generate_autoregressive(
-            subject.model, prompts, settings.total_length, settings.sampling, generators, on_token
-        )[1]
-    diffusion = DiffusionSettings(
-        subject.mask_id, -1, settings.steps, settings.block_length, settings.remasking, settings.cfg_scale
-    )
-    return generate_diffusion(
-        subject.model,
-        prompts,
-        settings.total_length,
-        diffusion,
-        settings.sampling,
-        generators,
-        lambda tokens: on_progress(),
-    )[1]
+    def __call__(self, changes: Sequence[Change]) -> tuple[int, ...]:
+        """Note the time."""
+        self.time = self.time or time.perf_counter()
+        return ()
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait for a GPU to finish, so that the clock means something."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+def generate(subject: Subject, prompt: Sequence[int], batch_size: int, listener: FirstToken) -> Decoded:
+    """Generate once, to the full length."""
+    settings, end_id = subject.settings, subject.model.shape.vocab_size - 2
+    never_ending = Canvas.continuing(prompt, settings.total_length, settings.total_length)
+    canvases = [never_ending] * batch_size
+    generators = row_generators([row_seed(settings.seed, row) for row in range(batch_size)])
+    common = (settings.sampling, generators, listener)
+    if subject.mode == "diffusion":
+        assert subject.mask_id is not None
+        diffusion = diffusion_settings(settings, subject.objective, subject.mask_id, end_id)
+        return decode_diffusion(subject.model, canvases, diffusion, *common)
+    plain = AutoregressiveSettings(end_id, subject.mask_id, is_compiled=settings.is_compiled)
+    if subject.mode == "verified":
+        return decode_verified(subject.model, canvases, plain, *common, settings.draft_length)
+    return decode_autoregressive(subject.model, canvases, plain, *common)
 
 
-def copy_bandwidth(device: torch.device) -> float:
-    """Measure how fast memory moves in this very run: bytes read and written per second, the best of five copies."""
-    source = torch.empty(COPY_BYTES, dtype=torch.uint8, device=device)
-    target, best = torch.empty_like(source), float("inf")
-    for _ in range(6):
-        start = time.perf_counter()
-        target.copy_(source)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return 2 * COPY_BYTES / best
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What the machine allows for one generation: the longer of reading and multiplying."""
+
+    bytes_read: float
+    flops: float
+    machine: Machine
+
+    @property
+    def memory_s(self) -> float:
+        """Seconds to read what has to be read."""
+        return self.bytes_read / self.machine.bytes_per_second
+
+    @property
+    def compute_s(self) -> float:
+        """Seconds to multiply what has to be multiplied."""
+        return self.flops / self.machine.flops_per_second
+
+    @property
+    def seconds(self) -> float:
+        """The bound."""
+        return max(self.memory_s, self.compute_s)
 
 
-def describe_theory(subject: Subject, settings: GenerationSettings) -> list[str]:
+def bound_of(subject: Subject, cost: Cost, batch_size: int, machine: Machine) -> Bound:
+    """Count the bytes and operations of one generation.
+
+    Every pass reads the weights; a cached pass reads the keys and values of its rows too, half full on average.
+    """
+    model, length = subject.model, subject.settings.total_length
+    is_diffusion = subject.mode == "diffusion"
+    is_cached = not is_diffusion or subject.settings.cache in ("prefix", "dual", "block")
+    keys = model.kv_bytes_per_token() * length * (cost.row_passes if is_cached else 0) / (1 if is_diffusion else 2)
+    head = 2 * model.shape.padded_vocab_size * model.shape.d_model
+    trunk = model.flops_per_token(length, is_causal=not is_diffusion, is_training=False) - head
+    flops = cost.token_forwards * trunk + cost.predictions * head
+    return Bound(cost.passes * subject.weight_bytes + keys, flops, machine)
+
+
+def describe_theory(subject: Subject, machine: Machine, prompt_length: int) -> list[str]:
     """Say what the hardware would allow: weights to read, operations to do, and the bound that follows."""
-    model = subject.model
-    weight_bytes = sum(parameter.nbytes for parameter in model.parameters())
-    bandwidth = copy_bandwidth(subject.device)
-    is_diffusion = subject.mask_id is not None
+    model, settings = subject.model, subject.settings
+    is_diffusion = subject.mode == "diffusion"
     flops = model.flops_per_token(settings.total_length, is_causal=not is_diffusion, is_training=False)
     lines = [
-        f"machine              {describe_machine(subject.device)}",
-        f"model                {model.parameter_count() / 1e6:.2f} M parameters, {weight_bytes / 1e6:.1f} MB, "
-        f"{subject.objective}",
-        f"work per position    {flops / 1e6:.2f} MFLOP forward",
-        f"memory bandwidth     {bandwidth / 1e9:.1f} GB/s (copy, measured now)",
+        f"machine              {machine.name}",
+        f"peaks                {machine.describe_peaks()}",
+        f"model                {model.parameter_count() / 1e6:.2f} M parameters, {subject.weight_bytes / 1e6:.1f} MB "
+        f"read per pass, {subject.objective}",
+        f"text                 {prompt_length} tokens given, {settings.total_length - prompt_length} generated",
+        f"work per position    {flops / 1e6:.2f} MFLOP forward, "
+        f"{1e6 * flops / machine.flops_per_second:.1f} us at the peak",
+        f"weights once         {1e3 * subject.weight_bytes / machine.bytes_per_second:.3f} ms at the peak",
     ]
     if is_diffusion:
-        gigaflops = flops * settings.total_length * settings.steps / 1e9
         lines.append(
-            f"work per text        {gigaflops:.1f} GFLOP in at most {settings.steps} passes over all positions"
+            f"sampler              {settings.policy.name}, cache {settings.cache}, blocks of {settings.block_length}"
         )
+        whole = settings.total_length * (settings.steps or settings.total_length - prompt_length)
+        lines.append(f"without a cache      at most {whole * flops / 1e9:.1f} GFLOP per text")
     else:
         lines.append(f"KV cache             {model.kv_bytes_per_token()} bytes per position")
         lines.append(
-            f"bound                {weight_bytes / bandwidth * 1e3:.3f} ms per pass to read the weights once: "
-            f"{bandwidth / weight_bytes:.0f} tokens/s per row"
+            f"bound of one text    {machine.bytes_per_second / subject.weight_bytes:.0f} tokens/s, reading the weights "
+            "once per token"
         )
     return lines
 
 
-def describe_machine(device: torch.device) -> str:
-    """Name the processor that computes, and torch's version."""
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
+COLUMNS = (
+    ("batch", "{:.0f}"),
+    ("tokens/s", "{:.0f}"),
+    ("median ms", "{:.1f}"),
+    ("p10", "{:.1f}"),
+    ("p90", "{:.1f}"),
+    ("first ms", "{:.1f}"),
+    ("ms/token", "{:.2f}"),
+    ("NFE", "{:.1f}"),
+    ("tok/pass", "{:.2f}"),
+    ("fwd/token", "{:.1f}"),
+    ("MB peak", "{:.0f}"),
+    ("MBU %", "{:.0f}"),
+    ("MFU %", "{:.0f}"),
+    ("bound", "{:.0f}"),
+)
 
 
-def format_measurements(measurements: Sequence[Measurement]) -> list[str]:
-    """Lay measurements out as a table."""
-    header = (
-        f"{'batch':>5} {'tokens/s':>9} {'median ms':>10} {'p10':>9} {'p90':>9} {'first ms':>9} "
-        f"{'ms/token':>9} {'passes':>7} {'tokens/pass':>12} {'positions/token':>16}"
-    )
-    rows = [header]
-    for each in measurements:
-        figures = each.to_json()
-        per_token = each.median_s * 1e3 / (each.generated_tokens / each.batch_size)
-        rows.append(
-            f"{each.batch_size:>5} {each.tokens_per_second:>9.0f} {figures['latency_ms_median']:>10.1f} "
-            f"{figures['latency_ms_p10']:>9.1f} {figures['latency_ms_p90']:>9.1f} "
-            f"{figures['first_text_ms_median']:>9.1f} {per_token:>9.2f} {each.evaluations:>7} "
-            f"{figures['tokens_per_evaluation']:>12.2f} {figures['position_forwards_per_token']:>16.1f}"
-        )
-    return rows
+def figures(measurement: Measurement, bound: Bound) -> dict[str, float]:
+    """Return everything that was found out about one batch size, by the table's headings and more."""
+    each = measurement
+    low, high = spread(each.seconds)
+    return {
+        "batch": each.batch_size,
+        "tokens/s": each.tokens_per_second,
+        "median ms": 1e3 * each.median_s,
+        "p10": 1e3 * low,
+        "p90": 1e3 * high,
+        "first ms": 1e3 * statistics.median(each.first_token_seconds),
+        "ms/token": 1e3 * each.median_s * each.batch_size / each.generated_tokens,
+        "NFE": each.nfe,
+        "tok/pass": each.generated_tokens / each.cost.row_passes,
+        "fwd/token": each.cost.token_forwards / each.generated_tokens,
+        "MB peak": each.peak_memory_bytes / 1e6,
+        "MBU %": 100 * bound.memory_s / each.median_s,
+        "MFU %": 100 * bound.compute_s / each.median_s,
+        "bound": each.generated_tokens / bound.seconds,
+        "generated_tokens": each.generated_tokens,
+        "passes": each.cost.passes,
+        "token_forwards": each.cost.token_forwards,
+    }
+
+
+def format_table(rows: Sequence[dict[str, float]]) -> list[str]:
+    """Lay figures out as a table; the last column is what the theory allows [tokens/s]."""
+    table = [[name for name, _ in COLUMNS]]
+    table += [[form.format(row[name]) for name, form in COLUMNS] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in table]

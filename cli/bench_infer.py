@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cli.command import Command, run_command
@@ -22,14 +22,21 @@ COMMAND = Command(
 examples:
   transformerlm-bench-infer --config config/resources/bench_infer.toml
   transformerlm-bench-infer --config config/resources/bench_infer.toml --set objective.name=masked_diffusion \\
-      --set inference.steps=32 --set benchmark.json_path=bench.json
+      --set inference.steps=32 --set inference.block_length=32 --set inference.cache=dual
+  transformerlm-bench-infer --config config/resources/bench_infer.toml --json > bench.jsonl
+      one JSON object per batch size instead of the table
 """,
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    return run_command(COMMAND, bench, argv)
+    return run_command(COMMAND, bench, argv, add_options)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of output."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object per batch size and line")
 
 
 def bench(config: "BenchInferConfig", options: argparse.Namespace) -> int:
@@ -37,27 +44,29 @@ def bench(config: "BenchInferConfig", options: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from benchmarking.bench_infer_latency import describe_theory, format_measurements, measure
-    from cli.build import build_generation
+    from benchmarking.bench_infer_latency import bound_of, describe_theory, figures, format_table, measure
+    from benchmarking.machine import inspect_machine
 
     subject = load_subject(config)
-    settings = build_generation(config.inference, subject.model.shape.context_length)
-    if settings.total_length <= config.benchmark.prompt_length:
+    length = config.benchmark.prompt_length
+    if subject.settings.total_length <= length:
         raise ValueError(
-            f"inference.total_length: {settings.total_length} leaves nothing to generate after "
-            f"benchmark.prompt_length = {config.benchmark.prompt_length}; raise it or shorten the prompt"
+            f"inference.total_length: {subject.settings.total_length} leaves nothing to generate after "
+            f"benchmark.prompt_length = {length}; raise it or shorten the prompt"
         )
-    vocab_size = subject.model.shape.vocab_size
-    generator = torch.Generator().manual_seed(settings.seed)
-    prompt = torch.randint(vocab_size - 1, (config.benchmark.prompt_length,), generator=generator).tolist()
-    repeats = (config.benchmark.warmup, config.benchmark.repeats)
-    print("\n".join(describe_theory(subject, settings)), flush=True)
-    sizes = tqdm(config.benchmark.batch_sizes, desc="batch sizes", file=sys.stderr, disable=None)
-    measurements = [measure(subject, prompt, settings, size, repeats) for size in sizes]
-    print("\n" + "\n".join(format_measurements(measurements)))
-    if config.benchmark.json_path:
-        figures = [measurement.to_json() for measurement in measurements]
-        Path(config.benchmark.json_path).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    generator = torch.Generator().manual_seed(subject.settings.seed)
+    prompt = torch.randint(subject.model.shape.vocab_size - 2, (length,), generator=generator).tolist()
+    machine = inspect_machine(subject.device, subject.model.embedding.weight.dtype)
+    if not options.json:
+        print("\n".join(describe_theory(subject, machine, length)), end="\n\n", flush=True)
+    rows = []
+    for size in tqdm(config.benchmark.batch_sizes, desc="batch sizes", file=sys.stderr, disable=None):
+        measurement = measure(subject, prompt, size, (config.benchmark.warmup, config.benchmark.repeats))
+        rows.append(figures(measurement, bound_of(subject, measurement.cost, size, machine)))
+        if options.json:
+            print(json.dumps({"machine": machine.name, "mode": subject.mode, **rows[-1]}), flush=True)
+    if not options.json:
+        print("\n".join(format_table(rows)))
     return 0
 
 
@@ -66,9 +75,10 @@ def load_subject(config: "BenchInferConfig") -> "Subject":
     import torch
 
     from benchmarking.bench_infer_latency import Subject
-    from cli.build import build_shape
+    from cli.build import build_generation, build_shape
     from trainkit.distributed.parallel import choose_device
     from transformerlm.inference.predictor import Predictor
+    from transformerlm.inference.request import choose_cache, choose_mode
     from transformerlm.models.transformer import TransformerLM
     from transformerlm.utils.dtypes import cast_weights
 
@@ -83,7 +93,10 @@ def load_subject(config: "BenchInferConfig") -> "Subject":
         model = TransformerLM(build_shape(config.model)).to(device).eval()
         objective, mask_id = config.objective.name, config.model.vocab_size - 1
     cast_weights(model, config.inference.precision)
-    return Subject(model, objective, None if objective == "autoregressive" else mask_id)
+    settings = build_generation(config.inference, model.shape.context_length)
+    if choose_mode(settings.mode, objective) == "diffusion":
+        settings = replace(settings, cache=choose_cache(settings.cache, objective))
+    return Subject(model, objective, None if objective == "autoregressive" else mask_id, settings)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """From sections of the configuration to objects: each builder takes its section and gives what it describes."""
 
 from config.sections.generation import GenerationSettings as GenerationSection
+from config.sections.inference import InferenceSection
 from config.sections.model import ModelSection
 from config.sections.objective import MaskedDiffusionSection, ObjectiveSection
 from config.sections.optimizer import MuonSection, OptimizerSection
@@ -8,6 +9,7 @@ from config.sections.training import TrainingSection
 from trainkit.settings import TrainerSettings
 from trainkit.training.optim import AdamWSettings, MuonSettings, OptimizerSettings
 from trainkit.training.schedule import Schedule
+from transformerlm.inference.plan import Policy
 from transformerlm.inference.predictor import GenerationSettings
 from transformerlm.inference.sampling import SamplingSettings
 from transformerlm.models.shape import ModelShape
@@ -75,17 +77,36 @@ def build_trainer_settings(
     )
 
 
+def build_policy(section: GenerationSection) -> Policy:
+    """Return how a diffusion step chooses what to keep."""
+    return Policy(
+        name=section.remasking,
+        threshold=section.confidence_threshold,
+        factor=section.confidence_factor,
+        entropy_bound=section.entropy_bound,
+        remask_share=section.remask_share,
+        is_end_last=section.end_last,
+    )
+
+
 def build_generation(section: GenerationSection, context_length: int) -> GenerationSettings:
     """Return sampling settings, with what is left out filled in from the model's context length."""
     total_length = section.total_length or context_length
+    sampling = SamplingSettings(
+        section.temperature, section.top_k, section.top_p, section.min_p, section.repetition_penalty
+    )
     return GenerationSettings(
         total_length=total_length,
-        sampling=SamplingSettings(section.temperature, section.top_k, section.top_p),
+        sampling=sampling,
         seed=section.seed,
         mode=section.generation_mode,
         stop=section.stop,
-        steps=section.steps or total_length,
+        min_new_tokens=section.min_new_tokens,
+        is_compiled=isinstance(section, InferenceSection) and section.compile,
+        draft_length=section.draft_length,
+        steps=section.steps,
         block_length=section.block_length or total_length,
-        remasking=section.remasking,
+        policy=build_policy(section),
+        cache=section.cache,
         cfg_scale=section.cfg_scale,
     )

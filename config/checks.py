@@ -9,7 +9,14 @@ from glob import has_magic, iglob
 from pathlib import Path
 from typing import Any
 
-from config.roots import BenchInferConfig, BenchTokenizerConfig, InferConfig, TrainConfig, TrainTokenizerConfig
+from config.roots import (
+    BenchInferConfig,
+    BenchTokenizerConfig,
+    InferConfig,
+    SweepConfig,
+    TrainConfig,
+    TrainTokenizerConfig,
+)
 from config.section import Section
 from config.sections.data import STANDARD_INPUT, DataSection, MegatronSection, TokenizerFilesSection
 from config.sections.tokenizer import END_OF_TEXT, MASK
@@ -28,7 +35,7 @@ def check_files(config: Section) -> list[str]:
             return [*_check_data_files(files), *_check_output_folder(tokenizer.output_dir)]
         case BenchTokenizerConfig(benchmark=benchmark):
             return list(_check_benchmark(benchmark))
-        case InferConfig() | BenchInferConfig() if config.checkpoint is not None:
+        case InferConfig() | BenchInferConfig() | SweepConfig() if config.checkpoint is not None:
             return list(_check_checkpoint(config.checkpoint.path))
     return []
 

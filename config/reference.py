@@ -5,7 +5,14 @@ from collections.abc import Iterable, Iterator
 from pydantic.fields import FieldInfo
 
 from config.describe import describe_field, describe_value
-from config.roots import BenchInferConfig, BenchTokenizerConfig, InferConfig, TrainConfig, TrainTokenizerConfig
+from config.roots import (
+    BenchInferConfig,
+    BenchTokenizerConfig,
+    InferConfig,
+    SweepConfig,
+    TrainConfig,
+    TrainTokenizerConfig,
+)
 from config.section import Section, choices, subsections
 
 COMMANDS: dict[str, type[Section]] = {
@@ -13,6 +20,7 @@ COMMANDS: dict[str, type[Section]] = {
     "transformerlm-infer": InferConfig,
     "transformerlm-train-tokenizer": TrainTokenizerConfig,
     "transformerlm-bench-infer": BenchInferConfig,
+    "transformerlm-sweep": SweepConfig,
     "transformerlm-bench-tokenizer": BenchTokenizerConfig,
 }
 INTRODUCTION = """\
@@ -58,7 +66,7 @@ def _table(section: type[Section]) -> Iterable[str]:
     for name, field in section.model_fields.items():
         if not subsections(field):
             cells = (f"`{name}`", describe_field(field), _default(field), field.description)
-            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+            yield "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |"
 
 
 def _default(field: FieldInfo) -> str:

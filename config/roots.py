@@ -1,4 +1,4 @@
-"""The five configurations: the sections that each command reads, and the rules between sections."""
+"""The configurations: the sections that each command reads, and the rules between sections."""
 
 from typing import Any
 
@@ -16,6 +16,7 @@ from config.sections.model import ModelSection
 from config.sections.objective import AnyObjective, ObjectiveSection
 from config.sections.optimizer import OptimizerSection
 from config.sections.sampling import SamplingSection
+from config.sections.sweep import SweepSection
 from config.sections.tokenizer import TokenizerSection
 from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
 from config.sections.training import TrainingSection
@@ -86,6 +87,11 @@ class TrainConfig(Section):
         """Require the way of generating that the model is trained for."""
         return _wrong_mode(generation_mode, objective)
 
+    @rule("sampling.cache", "objective.name")
+    def samples_cache_what_the_objective_allows(cache: str, objective: str) -> str | None:
+        """Require a cache that fits the model's attention."""
+        return _wrong_cache(cache, objective)
+
     @rule("ddp.backend", "training.device")
     def backend_fits_the_device(backend: str, device: str) -> str | None:
         """Refuse nccl, which talks between GPUs only, on CPUs."""
@@ -110,6 +116,17 @@ class TrainTokenizerConfig(Section):
     """The text to learn from."""
     tokenizer: TokenizerSection
     """The vocabulary to make."""
+
+
+class SweepConfig(Section):
+    """Everything transformerlm-sweep reads."""
+
+    checkpoint: CheckpointSection = CheckpointSection()
+    """The trained model."""
+    inference: InferenceSection = InferenceSection()
+    """What all combinations share."""
+    sweep: SweepSection = SweepSection()
+    """What they differ in."""
 
 
 class BenchTokenizerConfig(Section):
@@ -159,6 +176,11 @@ class BenchInferConfig(Section):
         """Require the way of generating that the model is made for."""
         return _wrong_mode(generation_mode, objective)
 
+    @rule("inference.cache", "objective.name")
+    def cache_fits_the_objective(cache: str, objective: str) -> str | None:
+        """Require a cache that fits the model's attention."""
+        return _wrong_cache(cache, objective)
+
 
 def _beyond_context(total_length: int | None, context_length: int) -> str | None:
     if total_length is None or total_length <= context_length:
@@ -171,3 +193,12 @@ def _wrong_mode(generation_mode: str, objective: str) -> str | None:
     if generation_mode in ("auto", fitting):
         return None
     return f'"{generation_mode}" does not fit objective.name = "{objective}"; use "auto" or "{fitting}"'
+
+
+def _wrong_cache(cache: str, objective: str) -> str | None:
+    if objective != "masked_diffusion" or cache != "block":
+        return None
+    return (
+        '"block" is exact for block-causal models only, and objective.name = "masked_diffusion" is bidirectional; '
+        'use "auto", "none", "prefix" or "dual"'
+    )

@@ -18,5 +18,3 @@ class BenchmarkSection(Section):
     """Generations that are timed."""
     batch_sizes: Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)] = (1,)
     """Prompts generated together; each size is measured."""
-    json_path: str = ""
-    """File for the results as JSON; empty writes none."""

@@ -1,6 +1,7 @@
 """Generation from a checkpoint: the same text streamed or at once, and clear refusals."""
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -73,8 +74,11 @@ def test_prompts_of_different_lengths_are_what_they_would_be_alone(checkpoint):
     predictor = Predictor.from_checkpoint(checkpoint)
     settings = GenerationSettings(40, SamplingSettings(0.0), steps=40, block_length=8)
     prompts = ["", "Once upon a time", "Hugo wanted a golden ship, and"]
+    predictor.model.double()
     together = predictor.generate(prompts, settings)
-    assert [predictor.generate([prompt], settings)[0] for prompt in prompts] == together
+    alone = [predictor.generate([prompt], settings)[0] for prompt in prompts]
+    assert [each.text for each in alone] == [each.text for each in together]
+    assert [each.log_probs for each in alone] == [pytest.approx(each.log_probs) for each in together]
 
 
 def test_text_ends_before_a_stop_string(checkpoint):
@@ -178,16 +182,27 @@ def test_the_benchmark_prints_theory_and_figures(run, objective):
         "inference.steps=4",
         "benchmark.prompt_length=8",
         "benchmark.repeats=2",
-        "benchmark.json_path=figures.json",
         f"objective.name={objective}",
     )
     assert outcome.code == 0, outcome.err
     theory, table = outcome.out.split("\n\n")
-    assert "memory bandwidth" in theory
+    assert "GB/s read" in theory
     rows = table.strip().split("\n")
     assert rows[0].split()[:2] == ["batch", "tokens/s"]
+    assert rows[0].endswith("bound")
     assert [row.split()[0] for row in rows[1:]] == ["1", "8"]
-    assert Path("figures.json").is_file()
+
+
+def test_the_benchmark_prints_json_lines_for_programs(capsys):
+    overrides = ["model.d_model=32", "model.num_heads=2", "inference.total_length=24", "benchmark.repeats=2"]
+    overrides += ["benchmark.prompt_length=8", "inference.block_length=8", "inference.cache=dual", "inference.steps=4"]
+    overrides += ["objective.name=masked_diffusion", "benchmark.batch_sizes=[2]"]
+    arguments = [part for override in overrides for part in ("--set", override)]
+    assert bench_infer.main(["--config", "config/resources/bench_infer.toml", "--json", *arguments]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    figures = json.loads(line)
+    # two blocks of two steps: one over all 24 positions and one over the block's 8, for 16 tokens
+    assert (figures["NFE"], figures["fwd/token"], figures["tok/pass"]) == (4, (24 + 8) * 2 / 16, 4)
 
 
 def test_wide_and_combining_characters_take_their_columns():

@@ -9,13 +9,21 @@ from pydantic import ValidationError
 
 from config.errors import ConfigProblems
 from config.io import ConfigFileError, dump_toml, load_config, load_for_command, parse_toml
-from config.roots import BenchInferConfig, BenchTokenizerConfig, InferConfig, TrainConfig, TrainTokenizerConfig
+from config.roots import (
+    BenchInferConfig,
+    BenchTokenizerConfig,
+    InferConfig,
+    SweepConfig,
+    TrainConfig,
+    TrainTokenizerConfig,
+)
 
 ROOTS = {
     "infer": InferConfig,
     "train_tokenizer": TrainTokenizerConfig,
     "bench_infer": BenchInferConfig,
     "bench_tokenizer": BenchTokenizerConfig,
+    "sweep": SweepConfig,
 }
 
 # Keys that no rule relates to others, so that every combination is valid.

@@ -133,11 +133,41 @@ def test_cached_decoding_equals_the_uncached_forward(make_model, backend):
     full = model(TOKENS, is_causal=True)
     cache = model.new_cache(batch=2, capacity=8)
     positions = torch.arange(8).expand(2, 8)
-    pieces = [
-        model(TOKENS[:, a:b], is_causal=True, positions=positions[:, a:b], cache=cache)
-        for a, b in ((0, 3), (3, 4), (4, 7), (7, 8))
-    ]
+    pieces = [model(TOKENS[:, :3], is_causal=True, cache=cache)]
+    for start, end in ((3, 4), (4, 7), (7, 8)):
+        cache.reach(end)
+        piece = slice(start, end)
+        pieces.append(model(TOKENS[:, piece], is_causal=True, positions=positions[:, piece], cache=cache))
     torch.testing.assert_close(torch.cat(pieces, dim=1), full)
+
+
+@pytest.mark.parametrize("backend", ["mha", "sdpa"])
+def test_block_causal_attention_lies_between_causal_and_full(make_model, backend):
+    model, places = make_model(attention_backend=backend), torch.arange(8).expand(2, 8)
+    for block, is_causal in ((1, True), (8, False)):
+        ends = places // block * block + block - 1
+        torch.testing.assert_close(
+            model(TOKENS, is_causal=False, last_visible=ends), model(TOKENS, is_causal=is_causal)
+        )
+    changed = TOKENS.clone()
+    changed[:, 4:] = 0
+    ends = places // 4 * 4 + 3
+    ours, other = (model(tokens, is_causal=False, last_visible=ends) for tokens in (TOKENS, changed))
+    torch.testing.assert_close(ours[:, :4], other[:, :4])
+    alone = model(TOKENS[:, :4], is_causal=False)
+    torch.testing.assert_close(ours[:, :4], alone)
+
+
+def test_a_pass_over_some_rows_leaves_the_others_alone(make_model):
+    model = make_model()
+    full = model(TOKENS, is_causal=True)
+    cache = model.new_cache(batch=3, capacity=8)
+    rows, positions = torch.tensor([2, 0]), torch.arange(5, 8).expand(2, 3)
+    model(TOKENS[:, :5], is_causal=True, cache=cache.of_rows(rows))
+    cache.reach(8)
+    rest = model(TOKENS[:, 5:], is_causal=True, positions=positions, cache=cache.of_rows(rows))
+    torch.testing.assert_close(rest, full[:, 5:])
+    assert not any(keys[1].any() for keys in cache.keys)
 
 
 def test_vocabulary_is_padded_inside_only():
@@ -171,7 +201,7 @@ def test_flops_count_every_matrix_product_the_profiler_sees():
 def test_kv_bytes_are_those_of_the_cache(make_model):
     model = make_model()
     cache = model.new_cache(batch=3, capacity=10)
-    assert cache.keys.nbytes + cache.values.nbytes == 3 * 10 * model.kv_bytes_per_token()
+    assert cache.num_bytes == 3 * 10 * model.kv_bytes_per_token()
 
 
 def test_too_long_input_is_refused(make_model):

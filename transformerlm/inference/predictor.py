@@ -5,26 +5,38 @@ print(predictor.generate(["Once upon a time"])[0].text)
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import torch
-from torch import Tensor
 
 from transformerlm.checkpoint import LoadedModel, load_model
-from transformerlm.inference.autoregressive import generate_autoregressive
-from transformerlm.inference.diffusion import DiffusionSettings, generate_diffusion
-from transformerlm.inference.policies import Remasking
+from transformerlm.inference.autoregressive import AutoregressiveSettings, decode_autoregressive
+from transformerlm.inference.canvas import OPEN, Canvas
+from transformerlm.inference.decoded import Cost, Decoded
+from transformerlm.inference.denoisers import CacheName
+from transformerlm.inference.diffusion import DiffusionSettings, decode_diffusion
+from transformerlm.inference.plan import Policy
+from transformerlm.inference.progress import UpdateCallback, Watcher, cut_at_stop, settled_tokens
 from transformerlm.inference.request import (
-    MODE_OF_OBJECTIVE,
     GenerationMode,
+    abilities_of,
+    check_beginnings,
     check_lengths,
-    check_mode,
+    check_tokens,
+    choose_cache,
+    choose_mode,
     encode_prompt,
+    row_seed,
 )
 from transformerlm.inference.sampling import SamplingSettings, row_generators
+from transformerlm.inference.trace import Trace
+from transformerlm.inference.verified import decode_verified
+
+Prompt = str | Sequence[int] | Canvas
+"""A text, its tokens (the start-of-document token included), or a row with open positions anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +52,20 @@ class GenerationSettings:
     """"auto" follows the checkpoint's objective."""
     stop: tuple[str, ...] = ()
     """The text ends before the first of these."""
-    steps: int = 128
-    """Diffusion: passes through the model."""
+    min_new_tokens: int = 0
+    """The text does not end before so many tokens behind its prompt."""
+    is_compiled: bool = False
+    """Autoregressive: compile the one-token step, which pays off after many texts."""
+    draft_length: int = 8
+    """Verified: tokens guessed at once."""
+    steps: int | None = None
+    """Diffusion: passes through the model, for policies that plan; None: one per token."""
     block_length: int = 32
     """Diffusion: tokens denoised together; blocks go left to right."""
-    remasking: Remasking = "low_confidence"
-    """Diffusion: which predictions to withdraw after each step."""
+    policy: Policy = field(default_factory=Policy)
+    """Diffusion: which predictions to keep after each step."""
+    cache: CacheName | Literal["auto"] = "auto"
+    """Diffusion: what is not recomputed at every step."""
     cfg_scale: float = 0.0
     """Diffusion: strength of classifier-free guidance by the prompt; 0 is off."""
 
@@ -55,11 +75,16 @@ class Generation:
     """One finished row."""
 
     prompt: str
+    """What was given before the first open position."""
     completion: str
-    """The text behind the prompt, without end-of-text token and stop string."""
+    """Everything behind it, without end-of-text token and stop string."""
     prompt_tokens: int
     generated_tokens: int
     """Tokens behind the prompt, up to and including an end-of-text token."""
+    finish: Literal["end", "stop", "length"]
+    """Why it ends: an end-of-text token, a stop string, or the length."""
+    log_probs: tuple[float, ...]
+    """log p of each of those tokens when it was chosen, before temperature and filters [nats]; 0 where it was given."""
 
     @property
     def text(self) -> str:
@@ -71,9 +96,35 @@ class Generation:
 class GenerationCost:
     """What a call of `generate` took, over all its rows."""
 
-    evaluations: int
-    """Passes through the model."""
+    work: Cost
     seconds: float
+    rows: int
+    tokens: int
+    """Generated, over all rows."""
+
+    @property
+    def evaluations(self) -> float:
+        """Passes through the network that a row took part in, on average (NFE)."""
+        return self.work.row_passes / max(1, self.rows)
+
+    @property
+    def token_forwards_per_token(self) -> float:
+        """Positions that went through the network per generated token; autoregression with a cache needs about one."""
+        return self.work.token_forwards / max(1, self.tokens)
+
+
+def diffusion_settings(settings: GenerationSettings, objective: str, mask_id: int, end_id: int) -> DiffusionSettings:
+    """Return the settings of diffusion; raises ValueError if weights of this objective do not allow them."""
+    return DiffusionSettings(
+        mask_id=mask_id,
+        end_id=end_id,
+        block_length=settings.block_length,
+        steps=settings.steps,
+        policy=settings.policy,
+        cache=choose_cache(settings.cache, objective),
+        is_block_causal=abilities_of(objective).is_block_causal,
+        cfg_scale=settings.cfg_scale,
+    )
 
 
 class Predictor:
@@ -82,7 +133,7 @@ class Predictor:
     def __init__(self, loaded: LoadedModel) -> None:
         self.model, self.tokenizer, self.objective = loaded.model, loaded.tokenizer, loaded.objective
         self.folder = loaded.folder
-        self.last_cost = GenerationCost(0, 0.0)
+        self.last_cost = GenerationCost(Cost(), 0.0, 0, 0)
 
     @classmethod
     def from_checkpoint(cls, path: Path | str = "runs/latest", device: torch.device | str = "auto") -> Self:
@@ -93,109 +144,109 @@ class Predictor:
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         settings: GenerationSettings | None = None,
-        on_update: Callable[[int, str], None] | None = None,
+        on_update: UpdateCallback | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        trace: Trace | None = None,
     ) -> list[Generation]:
-        """Continue every prompt.
+        """Continue every prompt, or fill in what a canvas leaves open.
 
-        on_update: called with (row, completion so far) as text appears; masks are shown as "░".
+        Prompts may differ in length; each row is what it would be alone with its seed.
+        on_update: called with (row, text behind the prompt so far) as text appears; masks are shown as "░".
+        seeds: one per row; by default they follow from settings.seed.
+        trace: gets a record of every change; see new_trace.
         Raises ValueError if a prompt leaves no room, or a setting does not fit the model.
         """
         settings = settings or GenerationSettings()
-        encoded = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
-        check_lengths(encoded, settings.total_length, self.model.shape)
-        check_mode(settings.mode, self.objective)
-        if not encoded:
+        mode = choose_mode(settings.mode, self.objective)
+        canvases = [self.lay_out(prompt, settings) for prompt in prompts]
+        check_lengths(canvases, settings.total_length, self.model.shape)
+        check_beginnings(canvases, mode)
+        if not canvases:
             return []
-        run = self._run_diffusion if self.generates_by_diffusion(settings) else self._run_autoregressive
+        seeds = [row_seed(settings.seed, row) for row in range(len(prompts))] if seeds is None else seeds
+        beginnings = [
+            prompt if isinstance(prompt, str) else self.tokenizer.decode(canvas.tokens[1 : canvas.beginning])
+            for prompt, canvas in zip(prompts, canvases, strict=True)
+        ]
+        watcher = Watcher(self.tokenizer, canvases, shows_masks=mode == "diffusion")
+        watcher.stop, watcher.on_update, watcher.trace = settings.stop, on_update, trace
+        watcher.first_row = trace.begin(beginnings, canvases) if trace is not None else 0
         self.model.eval()
         start = time.perf_counter()
-        rows, evaluations = run(encoded, settings, on_update)
-        self.last_cost = GenerationCost(evaluations, time.perf_counter() - start)
-        return [
-            self._finish(prompt, len(tokens), row, settings.stop)
-            for prompt, tokens, row in zip(prompts, encoded, rows, strict=True)
+        decoded = self._decode(mode, canvases, settings, seeds, watcher if watcher.is_needed else None)
+        seconds = time.perf_counter() - start
+        generations = [
+            self._finish(beginning, canvas, row, log_probs, settings)
+            for beginning, canvas, row, log_probs in zip(
+                beginnings, canvases, decoded.rows, decoded.log_probs, strict=True
+            )
         ]
+        tokens = sum(generation.generated_tokens for generation in generations)
+        self.last_cost = GenerationCost(decoded.cost, seconds, len(canvases), tokens)
+        return generations
+
+    def new_trace(self, settings: GenerationSettings) -> Trace:
+        """Return an empty trace for `generate` to fill."""
+        mask_id = self.tokenizer.mask_id
+        return Trace(choose_mode(settings.mode, self.objective), OPEN if mask_id is None else mask_id)
+
+    def lay_out(self, prompt: Prompt, settings: GenerationSettings) -> Canvas:
+        """Return the row that a prompt asks to fill; raises ValueError if its tokens are not ours."""
+        if isinstance(prompt, Canvas):
+            given = [token for token in prompt.tokens if token != OPEN]
+            check_tokens(given, self.model.shape.vocab_size, self.tokenizer.mask_id)
+            return prompt
+        if isinstance(prompt, str):
+            prompt = encode_prompt(self.tokenizer, prompt)
+        check_tokens(prompt, self.model.shape.vocab_size, self.tokenizer.mask_id)
+        return Canvas.continuing(prompt, settings.total_length, settings.min_new_tokens)
 
     def generates_by_diffusion(self, settings: GenerationSettings) -> bool:
         """Tell which way these settings generate."""
-        mode = MODE_OF_OBJECTIVE[self.objective] if settings.mode == "auto" else settings.mode
-        return mode == "diffusion"
+        return choose_mode(settings.mode, self.objective) == "diffusion"
 
-    def _run_autoregressive(
+    def _decode(
         self,
-        encoded: Sequence[Sequence[int]],
+        mode: GenerationMode,
+        canvases: Sequence[Canvas],
         settings: GenerationSettings,
-        on_update: Callable[[int, str], None] | None,
-    ) -> tuple[list[list[int]], int]:
-        completions: list[list[int]] = [[] for _ in encoded]
+        seeds: Sequence[int],
+        listener: Watcher | None,
+    ) -> Decoded:
+        generators = row_generators(seeds)
+        if mode == "diffusion":
+            assert self.tokenizer.mask_id is not None, "a diffusion checkpoint's tokenizer has a mask token"
+            diffusion = diffusion_settings(
+                settings, self.objective, self.tokenizer.mask_id, self.tokenizer.end_of_text_id
+            )
+            return decode_diffusion(self.model, canvases, diffusion, settings.sampling, generators, listener)
+        # Only a model that was trained with masks may come to write one.
+        mask_id = None if self.objective == "autoregressive" else self.tokenizer.mask_id
+        plain = AutoregressiveSettings(self.tokenizer.end_of_text_id, mask_id, is_compiled=settings.is_compiled)
+        if mode == "verified":
+            return decode_verified(
+                self.model, canvases, plain, settings.sampling, generators, listener, settings.draft_length
+            )
+        return decode_autoregressive(self.model, canvases, plain, settings.sampling, generators, listener)
 
-        def on_token(row: int, token: int) -> bool:
-            if token == self.tokenizer.end_of_text_id:
-                return True
-            completions[row].append(token)
-            if on_update is None and not settings.stop:
-                return False
-            text = self.tokenizer.decode(completions[row])
-            if on_update is not None:
-                on_update(row, _cut_at_stop(text, settings.stop))
-            return any(stop in text for stop in settings.stop)
-
-        generators = row_generators(settings.seed, len(encoded))
-        return generate_autoregressive(
-            self.model, encoded, settings.total_length, settings.sampling, generators, on_token
-        )
-
-    def _run_diffusion(
+    def _finish(
         self,
-        encoded: Sequence[Sequence[int]],
+        beginning: str,
+        canvas: Canvas,
+        row: Sequence[int],
+        log_probs: Sequence[float],
         settings: GenerationSettings,
-        on_update: Callable[[int, str], None] | None,
-    ) -> tuple[list[list[int]], int]:
-        assert self.tokenizer.mask_id is not None, "a diffusion checkpoint's tokenizer has a mask token"
-
-        def on_step(tokens: Tensor) -> None:
-            if on_update is None:
-                return
-            for row, prompt in enumerate(encoded):
-                on_update(row, self._show_masks(tokens[row, len(prompt) :].tolist()))
-
-        diffusion = DiffusionSettings(
-            mask_id=self.tokenizer.mask_id,
-            end_id=self.tokenizer.end_of_text_id,
-            steps=settings.steps,
-            block_length=settings.block_length,
-            remasking=settings.remasking,
-            cfg_scale=settings.cfg_scale,
-        )
-        generators = row_generators(settings.seed, len(encoded))
-        return generate_diffusion(
-            self.model, encoded, settings.total_length, diffusion, settings.sampling, generators, on_step
-        )
-
-    def _show_masks(self, tokens: list[int]) -> str:
-        """Render a half-denoised completion: runs of known tokens decoded, "░" for each mask."""
-        text, known = "", []
-        for token in [*tokens, self.tokenizer.mask_id]:
-            if token == self.tokenizer.mask_id:
-                text += self.tokenizer.decode(known) + "░"
-                known = []
-            else:
-                known.append(token)
-        return text[:-1]
-
-    def _finish(self, prompt: str, prompt_tokens: int, row: list[int], stop: tuple[str, ...]) -> Generation:
-        generated = row[prompt_tokens:]
-        text_tokens = generated
-        if self.tokenizer.end_of_text_id in generated:
-            end = generated.index(self.tokenizer.end_of_text_id)
-            generated, text_tokens = generated[: end + 1], generated[:end]
-        completion = _cut_at_stop(self.tokenizer.decode(text_tokens), stop)
-        return Generation(prompt, completion, prompt_tokens, len(generated))
-
-
-def _cut_at_stop(text: str, stop: tuple[str, ...]) -> str:
-    """Cut a text before the first stop string in it."""
-    ends = [text.index(string) for string in stop if string in text]
-    return text[: min(ends)] if ends else text
+    ) -> Generation:
+        start = canvas.beginning
+        is_given = [token != OPEN for token in canvas.tokens]
+        tokens = settled_tokens(row, is_given, start, self.tokenizer.end_of_text_id)
+        after = start + len(tokens)
+        has_end = after < len(row) and row[after] == self.tokenizer.end_of_text_id and not is_given[after]
+        whole = self.tokenizer.decode(tokens)
+        completion = cut_at_stop(whole, settings.stop)
+        finish = "stop" if completion != whole else "end" if has_end else "length"
+        count = len(tokens) + has_end
+        return Generation(beginning, completion, start, count, finish, tuple(log_probs[start : start + count]))

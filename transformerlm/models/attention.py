@@ -30,17 +30,15 @@ class AttentionPlan:
     """What every layer of one forward pass shares."""
 
     cos: Tensor
-    """[1 or batch, 1, seq, head_dim / 2] of the queries' positions."""
+    """[1 or batch, 1, seq, head_dim] of the queries' positions."""
     sin: Tensor
     is_causal: bool
     """True: position i sees 0 .. i through the kernel's own flag, without a dense mask."""
     mask: Tensor | None = None
     """[batch, 1, 1 or seq, keys] bool, True where a query may look; excludes is_causal."""
-    positions: Tensor | None = None
-    """[batch, seq] int64, where the keys go in the cache."""
+    positions: Tensor | int | None = None
+    """[batch, seq] int64, where the keys go in the cache, or where all rows begin; None at the very beginning."""
     cache: KVCache | None = None
-    cache_is_fresh: bool = False
-    """True while prefilling: nothing older is in the cache, so the new keys are all there is to see."""
 
 
 class Attention(nn.Module):
@@ -74,10 +72,10 @@ class Attention(nn.Module):
         queries, keys, values = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
         queries = rotate(self.query_norm(queries), plan.cos, plan.sin)
         keys = rotate(self.key_norm(keys), plan.cos, plan.sin)
-        if plan.cache is not None:
-            cached = plan.cache.write(self.layer, keys, values, plan.positions)
-            if not plan.cache_is_fresh:
-                keys, values = cached
+        if plan.cache is not None and plan.positions is None:  # a whole row: its own keys are all there is to see
+            plan.cache.write_beginning(self.layer, keys, values)
+        elif plan.cache is not None:
+            keys, values = plan.cache.write(self.layer, keys, values, plan.positions)
         mixed = self.attend(queries, keys, values, plan)
         return self.out(mixed.transpose(1, 2).reshape(batch, seq, -1))
 

@@ -21,21 +21,25 @@ class RotaryEmbedding(nn.Module):
             raise ValueError(f"rotary embedding needs an even head dimension, got {head_dim}")
         frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
         angles = torch.arange(context_length, dtype=torch.float64)[:, None] * frequencies  # [context, head_dim / 2]
-        self.register_buffer("cos", angles.cos().float(), persistent=False)
-        self.register_buffer("sin", angles.sin().float(), persistent=False)
+        cos, sin = angles.cos().float(), angles.sin().float()
+        self.register_buffer("cos", torch.cat((cos, cos), dim=-1), persistent=False)
+        self.register_buffer("sin", torch.cat((-sin, sin), dim=-1), persistent=False)
 
-    def tables(self, seq: int, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Look up the cosines and sines of a stretch of positions.
+    def tables(self, seq: int, positions: Tensor | int | None = None) -> tuple[Tensor, Tensor]:
+        """Look up the cosines and signed sines of a stretch of positions.
 
-        positions: [batch, seq] int64, or None for 0 .. seq-1 in every row.
-        Returns two tensors, [1 or batch, 1, seq, head_dim / 2], that broadcast over heads.
+        positions: [batch, seq] int64, or where every row begins; None for 0.
+        Returns two tensors, [1 or batch, 1, seq, head_dim], that broadcast over heads.
         """
-        if positions is None:
-            return self.cos[None, None, :seq], self.sin[None, None, :seq]
-        return self.cos[positions][:, None], self.sin[positions][:, None]
+        if isinstance(positions, Tensor):
+            return self.cos[positions][:, None], self.sin[positions][:, None]
+        stretch = slice(positions or 0, (positions or 0) + seq)
+        return self.cos[None, None, stretch], self.sin[None, None, stretch]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply the rotation to x: [batch, heads, seq, head_dim], keeping its dtype."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
+    """Apply the rotation to x: [batch, heads, seq, head_dim], keeping its dtype.
+
+    Rolling by half a head brings each dimension's partner to it; the first half's sines are negative.
+    """
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin).to(x.dtype)

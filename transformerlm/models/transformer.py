@@ -66,21 +66,27 @@ class TransformerLM(nn.Module):
         is_causal: bool,
         valid: Tensor | None = None,
         selected: Tensor | None = None,
-        positions: Tensor | None = None,
+        positions: Tensor | int | None = None,
         cache: KVCache | None = None,
+        last_visible: Tensor | None = None,
     ) -> Tensor:
         """Return the logits.
 
         tokens: [batch, seq] int64.
+        is_causal: whether a position sees nothing behind it. `last_visible` overrules it.
         valid: [batch, seq] bool, False on padding, which no position then sees. Causal models do not need it for
             padding on the right.
         selected: [n] int64 indices into the flattened [batch * seq]: project only these onto the vocabulary.
-        positions: [batch, seq] int64, needed with a cache; otherwise 0 .. seq-1.
-        cache: keys and values of earlier positions; the new ones are added (causal only).
+        positions: [batch, seq] int64, or where every row begins; None for 0 .. seq-1.
+        cache: keys and values of other positions; those of these tokens are written into it. Without `positions` the
+            tokens are whole rows and nothing older is read; with them, everything up to cache.length is.
+        last_visible: [batch, seq] int64, the last position each token sees; the end of its own block makes attention
+            block-causal.
         Returns [batch, seq, vocab_size], or [n, vocab_size] if `selected` is given.
         Raises ValueError if seq exceeds the context length.
         """
-        hidden = self.hidden_states(tokens, self.plan_attention(tokens, is_causal, valid, positions, cache))
+        plan = self.plan_attention(tokens, is_causal, valid, positions, cache, last_visible)
+        hidden = self.hidden_states(tokens, plan)
         if selected is not None:
             hidden = hidden.flatten(0, 1)[selected]
         return self.head(hidden)[..., : self.shape.vocab_size]
@@ -97,26 +103,27 @@ class TransformerLM(nn.Module):
         tokens: Tensor,
         is_causal: bool,
         valid: Tensor | None = None,
-        positions: Tensor | None = None,
+        positions: Tensor | int | None = None,
         cache: KVCache | None = None,
+        last_visible: Tensor | None = None,
     ) -> AttentionPlan:
         """Decide once per pass what every layer needs: rotations, and the cheapest mask that is right."""
         seq = tokens.shape[1]
         if seq > self.shape.context_length:
             raise ValueError(f"{seq} tokens exceed model.context_length = {self.shape.context_length}")
         cos, sin = self.rope.tables(seq, positions)
-        if cache is None:
-            mask = None if valid is None or is_causal else valid[:, None, None, :]
-            return AttentionPlan(cos, sin, is_causal, mask)
-        assert is_causal, "a key-value cache of this kind serves causal attention only"
-        assert positions is not None, "with a cache, every token must say where it stands"
-        is_fresh = cache.length == 0
-        cache.advance(seq)
-        if is_fresh:
-            return AttentionPlan(cos, sin, True, None, positions, cache, cache_is_fresh=True)
-        keys = torch.arange(cache.length, device=tokens.device)
-        mask = keys <= positions[:, None, :, None]  # [batch, 1, seq, length]
-        return AttentionPlan(cos, sin, False, mask, positions, cache)
+        reads_cache = cache is not None and positions is not None
+        if cache is not None and not reads_cache:
+            cache.reach(seq)
+        if reads_cache and is_causal and last_visible is None:
+            assert isinstance(positions, Tensor), "causal rows that begin abreast see all of the cache: say so"
+            last_visible = positions
+        keys = cache.length if reads_cache else seq
+        mask = None if valid is None or is_causal else valid[:, None, None, :keys]
+        if last_visible is not None:
+            seen = torch.arange(keys, device=tokens.device) <= last_visible[:, None, :, None]  # [batch, 1, seq, keys]
+            mask = seen if mask is None else seen & mask
+        return AttentionPlan(cos, sin, is_causal and last_visible is None, mask, positions, cache)
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """Allocate an empty cache for `batch` rows of up to `capacity` positions."""
