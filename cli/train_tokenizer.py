@@ -34,7 +34,7 @@ def train_tokenizer(config: "TrainTokenizerConfig", options: argparse.Namespace)
     """Read the corpus, learn the merges, write the files; returns the exit code."""
     from tqdm import tqdm
 
-    from cli.sources import read_texts
+    from cli.corpora import read_texts
     from transformerlm.tokenizer import train_bpe
 
     texts = read_texts(config.data, config.data.split, config.data.max_documents)

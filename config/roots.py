@@ -1,4 +1,4 @@
-"""The four configurations: the sections that each command reads, and the rules between sections."""
+"""The five configurations: the sections that each command reads, and the rules between sections."""
 
 from typing import Any
 
@@ -8,13 +8,14 @@ from config.section import Section, rule
 from config.sections.benchmark import BenchmarkSection
 from config.sections.checkpoint import CheckpointSection
 from config.sections.checkpointing import CheckpointingSection
-from config.sections.data import DataSection, TokenizerCorpusSection, missing_split
+from config.sections.data import DataSection, PrepareCorpusSection, TokenizerCorpusSection, missing_split
 from config.sections.ddp import DdpSection
 from config.sections.inference import InferenceSection
 from config.sections.logging import LoggingSection
 from config.sections.model import ModelSection
 from config.sections.objective import AnyObjective, ObjectiveSection
 from config.sections.optimizer import OptimizerSection
+from config.sections.prepare import PrepareSection
 from config.sections.sampling import SamplingSection
 from config.sections.tokenizer import TokenizerSection
 from config.sections.training import TrainingSection
@@ -63,9 +64,9 @@ class TrainConfig(Section):
         )
 
     @rule("data.pad_token_id", "model.vocab_size")
-    def padding_is_a_token(pad_token_id: int | None, vocab_size: int) -> str | None:
+    def padding_is_a_token(pad_token_id: int, vocab_size: int) -> str | None:
         """Require an id inside the vocabulary."""
-        if pad_token_id is None or pad_token_id < vocab_size:
+        if pad_token_id < vocab_size:
             return None
         return f"{pad_token_id} is outside the vocabulary; use an id below model.vocab_size = {vocab_size}"
 
@@ -109,6 +110,15 @@ class TrainTokenizerConfig(Section):
     """The text to learn from."""
     tokenizer: TokenizerSection
     """The vocabulary to make."""
+
+
+class PrepareDataConfig(Section):
+    """Everything transformerlm-prepare-data reads."""
+
+    data: PrepareCorpusSection
+    """The text, and the tokenizer."""
+    prepare: PrepareSection
+    """The files to make."""
 
 
 class BenchInferConfig(Section):

@@ -250,6 +250,7 @@ def text_overrides(path, *more):
 def test_own_text_files_train(train_small, streaming, mode):
     Path("mine.txt").write_text("\n\n".join(f"A paragraph about the number {i}." for i in range(400)))
     options = [f"data.streaming={streaming}", f"data.pipeline_mode={mode}"]
+    options += ["data.pad_token_id=4094"] if mode == "rows" else []
     outcome = train_small(*text_overrides("mine.txt", *options))
     assert outcome.code == 0, outcome.err
     assert "bigram" in outcome.out
@@ -276,9 +277,37 @@ def test_text_that_is_not_utf8_is_named_with_the_remedy(train_small, streaming):
     Path("latin.txt").write_bytes("caf\u00e9 au lait\n\n".encode("latin-1") * 200)
     outcome = train_small(*text_overrides("latin.txt", f"data.streaming={streaming}"))
     assert outcome.code == 2
-    assert "data.data_files:" in outcome.err
-    assert "latin.txt" in outcome.err
-    assert "is not UTF-8 text; convert it" in outcome.err
+    assert "latin.txt:1: not UTF-8 text: invalid continuation byte at its byte 4; mend it, or" in outcome.err
+
+
+@pytest.mark.parametrize("streaming", ["true", "false"])
+def test_broken_records_are_skipped_and_reported_when_that_is_asked_for(train_small, streaming):
+    records = [f'{{"text": "A sentence about the number {index}."}}\n' for index in range(300)]
+    records[6], records[40] = '{"text": broken\n', '{"body": "b"}\n'
+    Path("records.jsonl").write_text("".join(records))
+    files = 'data.data_files={train="records.jsonl", validation="records.jsonl"}'
+    options = ["data.dataset_name=json", files, "data.on_bad_record=skip", f"data.streaming={streaming}", RUN]
+    outcome = train_small(*options, "data.shuffle_buffer_size=0")
+    assert outcome.code == 0, outcome.err
+    assert "skipped a malformed record" in outcome.err
+    assert "records.jsonl:7: broken JSON" in outcome.err
+    assert 'records.jsonl:41: no field "text"; it has body' in outcome.err
+
+
+def test_rows_without_a_padding_token_are_refused(train_small):
+    outcome = train_small("data.pipeline_mode=rows")
+    assert outcome.code == 2
+    assert "data.pad_token_id: required; set it to an integer >= 0 (Token that fills short rows" in outcome.err
+
+
+def test_a_validation_split_shorter_than_one_row_is_refused_with_its_size(train_small):
+    Path("long.txt").write_text("\n\n".join(f"A paragraph about the number {i}." for i in range(400)))
+    Path("short.txt").write_text("Just a few words.")
+    files = 'data.data_files={train="long.txt", validation="short.txt"}'
+    outcome = train_small("data.dataset_name=text", files, RUN)
+    assert outcome.code == 2
+    assert "the validation split holds 8 tokens, fewer than one row of 65: give it more text" in outcome.err
+    assert "training.skip_validation = true" in outcome.err
 
 
 def test_broken_json_is_named(train_small):
