@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from transformerlm.models.attention import Attention, AttentionPlan
+from transformerlm.models.documents import block_mask, dense_mask, restart_positions
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.layers import Block
 from transformerlm.models.norm import RMSNorm
@@ -68,6 +69,7 @@ class TransformerLM(nn.Module):
         selected: Tensor | None = None,
         positions: Tensor | None = None,
         cache: KVCache | None = None,
+        documents: Tensor | None = None,
     ) -> Tensor:
         """Return the logits.
 
@@ -77,10 +79,16 @@ class TransformerLM(nn.Module):
         selected: [n] int64 indices into the flattened [batch * seq]: project only these onto the vocabulary.
         positions: [batch, seq] int64, needed with a cache; otherwise 0 .. seq-1.
         cache: keys and values of earlier positions; the new ones are added (causal only).
+        documents: [batch, seq] int64, numbers of the documents in a row: each is read as if it were alone.
         Returns [batch, seq, vocab_size], or [n, vocab_size] if `selected` is given.
         Raises ValueError if seq exceeds the context length.
         """
-        hidden = self.hidden_states(tokens, self.plan_attention(tokens, is_causal, valid, positions, cache))
+        if documents is None:
+            plan = self.plan_attention(tokens, is_causal, valid, positions, cache)
+        else:
+            assert (valid, positions, cache) == (None, None, None), "rows of documents are full and stand alone"
+            plan = self.plan_documents(documents, is_causal)
+        hidden = self.hidden_states(tokens, plan)
         if selected is not None:
             hidden = hidden.flatten(0, 1)[selected]
         return self.head(hidden)[..., : self.shape.vocab_size]
@@ -117,6 +125,13 @@ class TransformerLM(nn.Module):
         keys = torch.arange(cache.length, device=tokens.device)
         mask = keys <= positions[:, None, :, None]  # [batch, 1, seq, length]
         return AttentionPlan(cos, sin, False, mask, positions, cache)
+
+    def plan_documents(self, documents: Tensor, is_causal: bool) -> AttentionPlan:
+        """Decide the same for rows of several documents: FlexAttention on a GPU, a dense mask elsewhere."""
+        cos, sin = self.rope.tables(documents.shape[1], restart_positions(documents))
+        if documents.is_cuda and self.shape.attention_backend == "sdpa":
+            return AttentionPlan(cos, sin, False, blocks=block_mask(documents, is_causal))
+        return AttentionPlan(cos, sin, False, dense_mask(documents, is_causal))
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """Allocate an empty cache for `batch` rows of up to `capacity` positions."""
