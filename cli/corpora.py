@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from glob import glob
 from itertools import islice
 from pathlib import Path
@@ -37,12 +38,15 @@ class Corpus:
     """Whether the records come in random order already."""
     files: tuple[str, ...] = ()
     """Local files that they are read from."""
+    bytes_done: Callable[[], int] = int
+    """How much of the files has been read."""
 
 
 def open_corpus(data: CorpusSection, reading: Reading) -> Corpus:
     """Open a corpus; raises ValueError naming the key at fault."""
     if data.dataset_name == STORIES:
-        return Corpus(open_stories(reading.split, reading.shard), keep_text, is_shuffled=True)
+        records = IndexedRecords(keep, None, f"{STORIES} {reading.split}", reading.shard)
+        return Corpus(records, partial(stories.story, reading.split), is_shuffled=True)
     files = find_files(data, reading.split)
     if files is None:
         return _open_dataset(data, reading)
@@ -51,12 +55,7 @@ def open_corpus(data: CorpusSection, reading: Reading) -> Corpus:
         return _index_files(data, reading, files, layout)
     name = describe_corpus(data, reading.split)
     records = StreamedRecords(lambda: FileRecords(files, layout), name, reading.shard, reading.repeat)
-    return Corpus(records, FileRecords(files, layout).decode, files=files)
-
-
-def open_stories(split: str, shard: Shard) -> IndexedRecords:
-    """Return the embedded corpus: an endless sequence of stories, each a function of its index."""
-    return IndexedRecords(lambda index: stories.story(split, index), None, f"{STORIES} {split}", shard)
+    return Corpus(records, FileRecords(files, layout).decode, files=files, bytes_done=records.bytes_done)
 
 
 def _open_dataset(data: CorpusSection, reading: Reading) -> Corpus:
@@ -64,7 +63,7 @@ def _open_dataset(data: CorpusSection, reading: Reading) -> Corpus:
     from cli import hub
 
     if reading.streaming:
-        return Corpus(hub.stream_records(data, reading.split, reading.shard, reading.repeat), keep_text)
+        return Corpus(hub.stream_records(data, reading.split, reading.shard, reading.repeat), keep)
     rows = hub.load_dataset(data, reading.split, streaming=False)
     return _index_rows(data, reading, len(rows), lambda index: hub.require_text(rows[index], data.text_field))
 
@@ -86,11 +85,11 @@ def _index_files(data: CorpusSection, reading: Reading, files: tuple[str, ...], 
 def _index_rows(data: CorpusSection, reading: Reading, count: int, get: Callable[[int], str]) -> Corpus:
     name = describe_corpus(data, reading.split)
     records = IndexedRecords(get, count, name, reading.shard, reading.repeat, reading.shuffle_seed)
-    return Corpus(records, keep_text, is_shuffled=reading.shuffle_seed is not None)
+    return Corpus(records, keep, is_shuffled=reading.shuffle_seed is not None)
 
 
-def keep_text(payload: str) -> str:
-    """Return a payload that is text already."""
+def keep(payload: Any) -> Any:
+    """Return a payload that needs no decoding."""
     return payload
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from cli.corpora import Corpus, Reading, open_corpus
 from cli.output import remark
-from config.sections.data import DataSection, DocumentsSection, MegatronSection, RowsSection, TokenizerFilesSection
+from cli.tokens import encode_text
+from config.sections.data import DataSection, DocumentsSection, MegatronSection, RowsSection
 from trainkit.data.documents import Shard
 from trainkit.data.encoding import BadRecords, Encoded
 from trainkit.data.indexed_rows import IndexedRows, Order
@@ -36,16 +37,6 @@ class RowShape:
     def row_length(self) -> int:
         """Tokens in a row."""
         return self.context_length + self.lookahead
-
-
-def load_tokenizer(section: TokenizerFilesSection) -> Tokenizer:
-    """Read the three files of a tokenizer."""
-    return Tokenizer.from_files(section.vocab_path, section.merges_path, section.special_tokens_path)
-
-
-def encode_text(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """Return the ids of a document's text, in which no special token is recognised: [tokens]."""
-    return np.asarray(tokenizer.encode(text, allowed_special="none"), dtype=tokenizer.id_dtype)
 
 
 def build_train_batches(data: DataSection, tokenizer: Tokenizer, shape: RowShape, shard: Shard) -> Batches:

@@ -10,8 +10,9 @@ import torch
 from cli.build import build_generation, build_objective, build_shape, build_trainer_settings
 from cli.output import prepare_streams, say
 from cli.sampling import SamplingCallback
-from cli.sources import RowShape, build_train_batches, build_val_batches, load_tokenizer, prefetched
+from cli.sources import RowShape, build_train_batches, build_val_batches, prefetched
 from cli.summary import print_summary
+from cli.tokens import load_tokenizer
 from config.io import dump_toml
 from config.roots import TrainConfig
 from trainkit.callbacks import Callback

@@ -9,7 +9,7 @@ from glob import has_magic, iglob
 from pathlib import Path
 from typing import Any
 
-from config.roots import BenchInferConfig, InferConfig, TrainConfig, TrainTokenizerConfig
+from config.roots import BenchInferConfig, InferConfig, PrepareDataConfig, TrainConfig, TrainTokenizerConfig
 from config.section import Section
 from config.sections.data import DataSection, MegatronSection, TokenizerFilesSection
 from config.sections.tokenizer import END_OF_TEXT, MASK
@@ -22,24 +22,33 @@ def check_files(config: Section) -> list[str]:
     match config:
         case TrainConfig():
             return [*_check_tokenizer(config), *_check_corpus(config.data), *_check_resume(config)]
+        case PrepareDataConfig(data=data, prepare=prepare):
+            folder = _check_output_folder("prepare.output_dir", prepare.output_dir)
+            return [*_check_tokenizer_files(data.tokenizer), *_check_data_files(data.data_files), *folder]
         case TrainTokenizerConfig(data=data, tokenizer=tokenizer):
-            return [*_check_data_files(data.data_files), *_check_output_folder(tokenizer.output_dir)]
+            return [
+                *_check_data_files(data.data_files),
+                *_check_output_folder("tokenizer.output_dir", tokenizer.output_dir),
+            ]
         case InferConfig() | BenchInferConfig() if config.checkpoint is not None:
             return list(_check_checkpoint(config.checkpoint.path))
     return []
 
 
 def _check_tokenizer(config: TrainConfig) -> Iterator[str]:
-    files = config.data.tokenizer
-    missing = [
-        f"data.tokenizer.{key}: no such file: {path}{_beside(path)}; make one with transformerlm-train-tokenizer, "
-        "or correct the path"
-        for key, path in files
-        if not Path(path).is_file()
-    ]
+    missing = list(_check_tokenizer_files(config.data.tokenizer))
     yield from missing
     if not missing:
-        yield from _check_vocabulary(config, files)
+        yield from _check_vocabulary(config, config.data.tokenizer)
+
+
+def _check_tokenizer_files(files: TokenizerFilesSection) -> Iterator[str]:
+    for key, path in files:
+        if not Path(path).is_file():
+            yield (
+                f"data.tokenizer.{key}: no such file: {path}{_beside(path)}; make one with "
+                "transformerlm-train-tokenizer, or correct the path"
+            )
 
 
 def _check_vocabulary(config: TrainConfig, files: TokenizerFilesSection) -> Iterator[str]:
@@ -114,9 +123,9 @@ def _check_checkpoint(path: str) -> Iterator[str]:
         )
 
 
-def _check_output_folder(path: str) -> Iterator[str]:
+def _check_output_folder(key: str, path: str) -> Iterator[str]:
     if Path(path).exists() and not Path(path).is_dir():
-        yield f"tokenizer.output_dir: {path} is a file; choose a folder"
+        yield f"{key}: {path} is a file; choose a folder"
 
 
 def _read_json(path: str) -> Any:

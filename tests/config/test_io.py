@@ -9,9 +9,14 @@ from pydantic import ValidationError
 
 from config.errors import ConfigProblems
 from config.io import ConfigFileError, dump_toml, load_config, load_for_command, parse_toml
-from config.roots import BenchInferConfig, InferConfig, TrainConfig, TrainTokenizerConfig
+from config.roots import BenchInferConfig, InferConfig, PrepareDataConfig, TrainConfig, TrainTokenizerConfig
 
-ROOTS = {"infer": InferConfig, "train_tokenizer": TrainTokenizerConfig, "bench_infer": BenchInferConfig}
+ROOTS = {
+    "infer": InferConfig,
+    "train_tokenizer": TrainTokenizerConfig,
+    "bench_infer": BenchInferConfig,
+    "prepare_data": PrepareDataConfig,
+}
 
 # Keys that no rule relates to others, so that every combination is valid.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

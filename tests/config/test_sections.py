@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from config.describe import leaf_paths
-from config.roots import BenchInferConfig, InferConfig, TrainConfig, TrainTokenizerConfig
+from config.roots import BenchInferConfig, InferConfig, PrepareDataConfig, TrainConfig, TrainTokenizerConfig
 from config.sections.data import CorpusSection, MegatronSection, PackedSection, TokenizerCorpusSection
 from config.sections.generation import GenerationSettings
 from config.sections.logging import LoggingSection
@@ -18,7 +18,7 @@ from config.sections.optimizer import AdamWSection
 from config.sections.tokenizer import TokenizerSection
 from config.sections.training import TrainingSection
 
-ROOTS = (TrainConfig, InferConfig, TrainTokenizerConfig, BenchInferConfig)
+ROOTS = (TrainConfig, InferConfig, TrainTokenizerConfig, PrepareDataConfig, BenchInferConfig)
 TOKENIZER = {"tokenizer": {"vocab_path": "v", "merges_path": "m", "special_tokens_path": "s"}}
 SHAPE = {"vocab_size": 320, "context_length": 64, "d_model": 48, "num_layers": 2, "num_heads": 6}
 RANDOM_MODEL = {"model": SHAPE, "objective": {"name": "autoregressive"}}

@@ -142,6 +142,9 @@ class MegatronIndexedWriter:
         sizes = (self.position.value_bytes, 4 * self.position.sequences, 8 * self.position.documents)
         names = (f"{self.prefix}.bin.partial", f"{self.prefix}.lengths.partial", f"{self.prefix}.documents.partial")
         self.paths = [Path(name) for name in names]
+        finished = Path(f"{self.prefix}.bin")
+        if position is not None and finished.exists() and not self.paths[0].exists():
+            finished.replace(self.paths[0])  # killed in the middle of `finish`
         self._values, self._lengths, self._documents = map(_open_at, self.paths, sizes)
 
     def add_document(self, values: np.ndarray, lengths: Iterable[int] | None = None) -> None:

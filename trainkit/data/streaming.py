@@ -25,6 +25,10 @@ class Pass(Protocol):
         """Make the next iterator start from there."""
         ...
 
+    def bytes_done(self) -> int:
+        """Return how far the pass is, for progress bars; 0 if that is not known."""
+        ...
+
 
 class StreamedRecords(Iterator[Record]):
     """The records of a corpus that can only be read from its beginning, opened anew for every epoch.
@@ -81,6 +85,10 @@ class StreamedRecords(Iterator[Record]):
         self._pass = None
         if state["pass"] is not None:
             self._open(state["pass"])
+
+    def bytes_done(self) -> int:
+        """Return how far this pass is, for progress bars."""
+        return 0 if self._pass is None else self._pass.bytes_done()
 
 
 class Resumable(Protocol):
@@ -173,3 +181,7 @@ class RetriedPass:
         """Go to a saved position."""
         self.number, self._loaded = state["number"], state["dataset"]
         self.dataset.load_state_dict(state["dataset"])
+
+    def bytes_done(self) -> int:
+        """Nobody knows how much there is."""
+        return 0
