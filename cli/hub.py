@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def stream_records(data: CorpusSection, split: str, shard: Shard, repeat: bool) 
     from datasets.distributed import split_dataset_by_node
 
     name, retry = f"{data.dataset_name} {split}", make_retry()
-    dataset = load_dataset(data, split, streaming=True, retry=retry)
+    dataset = load_dataset(data, split, streaming=True)
     has_own_shards = shard.size > 1 and dataset.num_shards % shard.size == 0
     if has_own_shards:
         dataset = split_dataset_by_node(dataset, rank=shard.rank, world_size=shard.size)
@@ -36,7 +36,7 @@ def stream_records(data: CorpusSection, split: str, shard: Shard, repeat: bool) 
     )
 
 
-def load_dataset(data: CorpusSection, split: str, *, streaming: bool, retry: Retry | None = None) -> Any:
+def load_dataset(data: CorpusSection, split: str, *, streaming: bool) -> Any:
     """Open a split through `datasets`; raises ValueError naming the dataset if it cannot be had."""
     import datasets  # takes seconds, and the other corpora do not need it
 
@@ -57,7 +57,7 @@ def load_dataset(data: CorpusSection, split: str, *, streaming: bool, retry: Ret
         **options,
     )
     try:
-        return (retry or make_retry()).call(load, data.dataset_name)
+        return make_retry(max_failures=3).call(load, data.dataset_name)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(
             f"data.dataset_name: {data.dataset_name!r} cannot be loaded: {error}. Without a network, name your own "
@@ -123,8 +123,8 @@ def require_text(record: dict[str, Any], field: str) -> str:
     return text
 
 
-def make_retry(report: Callable[[str], None] = remark) -> Retry:
-    """Return what waits for errors of the network."""
+def make_retry(max_failures: int = 6) -> Retry:
+    """Return what waits for errors of the network: about a minute, for six in a row."""
     import httpx
 
     errors: tuple[type[Exception], ...] = (OSError, httpx.HTTPError)
@@ -134,21 +134,21 @@ def make_retry(report: Callable[[str], None] = remark) -> Retry:
         pass
     else:
         errors = (*errors, aiohttp.ClientError)
-    return Retry(errors, is_transient, report)
+    return Retry(errors, is_transient, remark, max_failures)
 
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether an error of the network passes by itself: a dropped line does, a missing dataset does not."""
+    import datasets
     import httpx
-    from huggingface_hub.errors import OfflineModeIsEnabled
 
+    if datasets.config.HF_HUB_OFFLINE:
+        return False
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    if any(isinstance(each, OfflineModeIsEnabled) for each in chain):
-        return False
     for each in chain:
         if isinstance(each, httpx.HTTPStatusError):
             return each.response.status_code in PASSING_STATUS

@@ -24,7 +24,7 @@ class FileServer:
     headers: Callable[[str], dict[str, str]] = lambda _path: {}
     """Further headers of a file."""
     cut_after: list[int] = field(default_factory=list)
-    """Bytes after which the connection is cut, one entry for each of the next answers that have a body."""
+    """Bytes after which the connection is cut, one entry for each of the next files that are sent."""
     refusals: list[int] = field(default_factory=list)
     """Status of the next answers, instead of a file."""
     has_ranges: bool = True
@@ -72,7 +72,7 @@ class FileServer:
         elif path in self.files:
             self._send_file(handler, path)
         else:
-            self._send(handler, 404, {}, b"no such file")
+            self._send(handler, 404, {"X-Error-Code": "EntryNotFound"}, b"")
 
     def _send_file(self, handler: BaseHTTPRequestHandler, path: str) -> None:
         content, wanted = self.files[path], handler.headers.get("Range", "")
@@ -93,7 +93,7 @@ class FileServer:
         handler.end_headers()
         if handler.command == "HEAD":
             return
-        if self.cut_after and status in (200, 206):
+        if self.cut_after and status in (200, 206) and handler.path.partition("?")[0] in self.files:
             handler.wfile.write(body[: self.cut_after.pop(0)])
             handler.close_connection = True
         else:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,39 @@ def test_a_resumed_run_equals_an_uninterrupted_one(train_small, pipeline):
     assert steps_of(Path("runs/cut")) == [1, 2, 3, 4]
     whole, cut = (load_file(f"runs/{name}/checkpoints/step_00000004/model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pipeline", ["files", "megatron"])
+def test_a_run_killed_again_and_again_ends_with_the_weights_of_the_uninterrupted_one(
+    train_small, start, small_arguments, pipeline
+):
+    """Real processes, ended by SIGKILL wherever they are, batches waiting in the queue."""
+    write_corpora()
+    kind = [*PIPELINES[pipeline], "sampling.prompts=[]", "training.max_steps=60", "training.skip_validation=true"]
+    assert train_small("logging.run_name=whole", *kind).code == 0
+    folder, arguments = Path("runs/mine"), small_arguments(RUN, *kind)
+    for kill in range(4):
+        process = start("-m", "cli.train", *arguments)
+        if kill < 3:
+            known, deadline = newest_step(folder), time.monotonic() + 90
+            while newest_step(folder) < known + 6 and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.002)
+            assert process.poll() is None, process.stderr.read()
+            process.kill()
+            process.wait()
+            arguments = small_arguments(*kind, "checkpointing.resume_from=runs/mine")
+        else:
+            _, err = process.communicate(timeout=90)
+            assert process.returncode == 0, err
+    names = ("model.safetensors", "optimizer.pt")
+    whole, killed = (Path(f"runs/{run}/checkpoints/step_00000060") for run in ("whole", "mine"))
+    assert all((whole / name).read_bytes() == (killed / name).read_bytes() for name in names)
+
+
+def newest_step(folder):
+    link = folder / "checkpoints" / "latest"
+    return int(link.readlink().name.removeprefix("step_")) if link.is_symlink() else 0
 
 
 def text_overrides(path, *more):
