@@ -13,4 +13,4 @@ def load_tokenizer(section: TokenizerFilesSection) -> Tokenizer:
 
 def encode_text(tokenizer: Tokenizer, text: str) -> np.ndarray:
     """Return the ids of a document's text, in which no special token is recognised: [tokens]."""
-    return np.asarray(tokenizer.encode(text, allowed_special="none"), dtype=tokenizer.id_dtype)
+    return tokenizer.encode_array(text, allowed_special="none")

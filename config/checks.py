@@ -9,10 +9,18 @@ from glob import has_magic, iglob
 from pathlib import Path
 from typing import Any
 
-from config.roots import BenchInferConfig, InferConfig, PrepareDataConfig, TrainConfig, TrainTokenizerConfig
+from config.roots import (
+    BenchInferConfig,
+    BenchTokenizerConfig,
+    InferConfig,
+    PrepareDataConfig,
+    TrainConfig,
+    TrainTokenizerConfig,
+)
 from config.section import Section
-from config.sections.data import DataSection, MegatronSection, TokenizerFilesSection
+from config.sections.data import STANDARD_INPUT, DataSection, MegatronSection, TokenizerFilesSection
 from config.sections.tokenizer import END_OF_TEXT, MASK
+from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
 
 NEWEST_RUN = "latest"  # of checkpointing.resume_from
 
@@ -26,10 +34,11 @@ def check_files(config: Section) -> list[str]:
             folder = _check_output_folder("prepare.output_dir", prepare.output_dir)
             return [*_check_tokenizer_files(data.tokenizer), *_check_data_files(data.data_files), *folder]
         case TrainTokenizerConfig(data=data, tokenizer=tokenizer):
-            return [
-                *_check_data_files(data.data_files),
-                *_check_output_folder("tokenizer.output_dir", tokenizer.output_dir),
-            ]
+            files = None if data.data_files == STANDARD_INPUT else data.data_files
+            folder = _check_output_folder("tokenizer.output_dir", tokenizer.output_dir)
+            return [*_check_data_files(files), *folder]
+        case BenchTokenizerConfig(benchmark=benchmark):
+            return list(_check_benchmark(benchmark))
         case InferConfig() | BenchInferConfig() if config.checkpoint is not None:
             return list(_check_checkpoint(config.checkpoint.path))
     return []
@@ -120,6 +129,16 @@ def _check_checkpoint(path: str) -> Iterator[str]:
         yield (
             f"checkpoint.path: no run or checkpoint at {path}{_beside(path)}; train one first "
             "(transformerlm-train --config config/resources/train.toml), or correct the path"
+        )
+
+
+def _check_benchmark(benchmark: TokenizerBenchmarkSection) -> Iterator[str]:
+    if benchmark.text and not Path(benchmark.text).is_file():
+        yield f"benchmark.text: no such file: {benchmark.text}{_beside(benchmark.text)}; correct the path"
+    if benchmark.tokenizer and not (Path(benchmark.tokenizer) / "vocab.json").is_file():
+        yield (
+            f"benchmark.tokenizer: no vocab.json in {benchmark.tokenizer}{_beside(benchmark.tokenizer)}; correct the "
+            'path, or set it to "" to learn a vocabulary from the text'
         )
 
 

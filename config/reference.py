@@ -5,7 +5,14 @@ from collections.abc import Iterable, Iterator
 from pydantic.fields import FieldInfo
 
 from config.describe import describe_field, describe_value
-from config.roots import BenchInferConfig, InferConfig, PrepareDataConfig, TrainConfig, TrainTokenizerConfig
+from config.roots import (
+    BenchInferConfig,
+    BenchTokenizerConfig,
+    InferConfig,
+    PrepareDataConfig,
+    TrainConfig,
+    TrainTokenizerConfig,
+)
 from config.section import Section, choices, subsections
 
 COMMANDS: dict[str, type[Section]] = {
@@ -14,6 +21,7 @@ COMMANDS: dict[str, type[Section]] = {
     "transformerlm-train-tokenizer": TrainTokenizerConfig,
     "transformerlm-prepare-data": PrepareDataConfig,
     "transformerlm-bench-infer": BenchInferConfig,
+    "transformerlm-bench-tokenizer": BenchTokenizerConfig,
 }
 INTRODUCTION = """\
 # Configuration

@@ -18,6 +18,7 @@ from config.sections.optimizer import OptimizerSection
 from config.sections.prepare import PrepareSection
 from config.sections.sampling import SamplingSection
 from config.sections.tokenizer import TokenizerSection
+from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
 from config.sections.training import TrainingSection
 from config.sections.wandb import WandbSection
 
@@ -119,6 +120,13 @@ class PrepareDataConfig(Section):
     """The text, and the tokenizer."""
     prepare: PrepareSection
     """The files to make."""
+
+
+class BenchTokenizerConfig(Section):
+    """Everything transformerlm-bench-tokenizer reads."""
+
+    benchmark: TokenizerBenchmarkSection = TokenizerBenchmarkSection(megabytes=10.0)
+    """What to measure, and how."""
 
 
 class BenchInferConfig(Section):

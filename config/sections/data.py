@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from config.section import NonEmptyText, Section, Seed, TextList, rule
 
 STORIES = "synthetic/stories"
+STANDARD_INPUT = "-"
 FILE_FORMATS = ("text", "json", "parquet", "arrow")
 FORMAT_OF_SUFFIX = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".arrow": "arrow"}
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
@@ -168,6 +169,21 @@ class OneSplitSection(CorpusSection):
 
 class TokenizerCorpusSection(OneSplitSection):
     """[data] of transformerlm-train-tokenizer: the text a tokenizer learns from."""
+
+    data_files: DataFiles | None = None
+    """A path or glob, a list of them, or a table split = path(s); "-" is standard input, of "text" or "json" lines."""
+    sample_by: Literal["line", "paragraph", "document"] = "document"
+    """For "text": `document` is a whole file (special tokens cut it further); `paragraph` ends at an empty line."""
+
+    @rule("data_files", "dataset_name")
+    def standard_input_is_text(data_files: object, dataset_name: str) -> str | None:
+        """Refuse standard input where a format needs whole files, and beside other files."""
+        names = [] if data_files is None else list(_file_names(data_files))
+        if STANDARD_INPUT not in names:
+            return None
+        if dataset_name not in ("text", "json"):
+            return f'"-" is standard input, which cannot be {dataset_name}; use dataset_name = "text" or "json"'
+        return None if len(names) == 1 else '"-" is standard input and stands alone; leave out the other files'
 
 
 class PrepareCorpusSection(OneSplitSection):

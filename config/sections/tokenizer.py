@@ -1,6 +1,6 @@
 """[tokenizer]: what transformerlm-train-tokenizer makes."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -21,7 +21,11 @@ class TokenizerSection(Section):
     pattern: NonEmptyText = "gpt2"
     """How text is cut before merging: "gpt2", or a regular expression of your own."""
     output_dir: NonEmptyText
-    """Folder for vocab.json, merges.txt and special_tokens.json."""
+    """Folder for vocab.json, merges.txt, special_tokens.json, and manifest.json, which says how they were made."""
+    threads: PositiveInt | Literal["auto"] = "auto"
+    """Threads that read and count; "auto" takes one for each core. The vocabulary does not depend on it."""
+    backend: Literal["auto", "numba", "python"] = "auto"
+    """Kernels: "numba" is fast, "python" is the readable reference, "auto" chooses by size. All learn the same."""
 
     @rule("vocab_size", "special_tokens")
     def vocabulary_has_room(vocab_size: int, special_tokens: tuple[str, ...]) -> str | None:

@@ -106,9 +106,10 @@ def checkpoint(request, trained) -> Path:
 def start() -> Callable[..., subprocess.Popen]:
     """Start a command as a process of its own, output piped."""
 
-    def begin(*arguments: str, **environment: str) -> subprocess.Popen:
+    def begin(*arguments: str, stdin: int | None = None, **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, *arguments],
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -9,13 +9,21 @@ from pydantic import ValidationError
 
 from config.errors import ConfigProblems
 from config.io import ConfigFileError, dump_toml, load_config, load_for_command, parse_toml
-from config.roots import BenchInferConfig, InferConfig, PrepareDataConfig, TrainConfig, TrainTokenizerConfig
+from config.roots import (
+    BenchInferConfig,
+    BenchTokenizerConfig,
+    InferConfig,
+    PrepareDataConfig,
+    TrainConfig,
+    TrainTokenizerConfig,
+)
 
 ROOTS = {
     "infer": InferConfig,
     "train_tokenizer": TrainTokenizerConfig,
     "bench_infer": BenchInferConfig,
     "prepare_data": PrepareDataConfig,
+    "bench_tokenizer": BenchTokenizerConfig,
 }
 
 # Keys that no rule relates to others, so that every combination is valid.

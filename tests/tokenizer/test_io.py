@@ -3,11 +3,8 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from transformerlm.tokenizer import Tokenizer, train_bpe
-from transformerlm.tokenizer.io import read_text_chunks
 
 FILES = ["merges.txt", "special_tokens.json", "vocab.json"]
 
@@ -138,28 +135,6 @@ def test_a_file_that_is_not_utf8_is_refused_with_the_place(folder, tmp_path):
     (folder / "merges.txt").write_bytes(b"h e\n\xff")
     with pytest.raises(ValueError, match=r"merges.txt: byte 4 is not UTF-8 .*; convert"):
         Tokenizer.load(folder)
-
-
-@settings(deadline=None)
-@given(text=st.text(), chunk_bytes=st.integers(1, 9))
-def test_text_chunks_joined_are_the_file(tmp_path_factory, text, chunk_bytes):
-    path = tmp_path_factory.mktemp("chunks") / "text.txt"
-    path.write_bytes(text.encode())
-    assert "".join(read_text_chunks(path, chunk_bytes)) == text
-
-
-@pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 4, 5, 100])
-@pytest.mark.parametrize(("content", "place"), [("aé日".encode() + b"\xff", 6), ("aé".encode() + b"\xe6\x97", 3)])
-def test_the_place_of_a_wrong_byte_is_the_one_in_the_file(tmp_path, content, place, chunk_bytes):
-    path = tmp_path / "wrong.txt"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"wrong.txt: byte {place} is not UTF-8"):
-        list(read_text_chunks(path, chunk_bytes))
-
-
-def test_an_unreadable_corpus_is_refused_by_name(tmp_path):
-    with pytest.raises(ValueError, match=r"missing.txt: cannot be read \(No such file"):
-        list(read_text_chunks(tmp_path / "missing.txt"))
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(folder, monkeypatch):

@@ -8,7 +8,6 @@ from transformerlm.tokenizer.pretokenize import (
     Pretokenizer,
     SpecialTokenFinder,
     resolve_pattern,
-    stable_blocks,
 )
 
 NO_SPECIALS = SpecialTokenFinder(())
@@ -89,7 +88,7 @@ def test_unusable_patterns_are_refused(pattern, message):
 @example(text="=\n", rest="\n")
 def test_a_stable_cut_changes_no_pretoken_whatever_follows(pattern, text, rest):
     pretokenizer = Pretokenizer(pattern)
-    cut = pretokenizer.last_stable_cut(text, 0, len(text))
+    cut = pretokenizer.last_stable_cut(text, len(text))
     whole = text + rest
     assert pretokenizer.split(whole[:cut]) + pretokenizer.split(whole[cut:]) == pretokenizer.split(whole)
 
@@ -97,35 +96,10 @@ def test_a_stable_cut_changes_no_pretoken_whatever_follows(pattern, text, rest):
 @pytest.mark.parametrize("text", ["the fox", "日本，日本", "x1 y2", "- - -", "a\nb"])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_ordinary_text_has_stable_cuts(pattern, text):
-    assert 0 < Pretokenizer(pattern).last_stable_cut(text, 0, len(text)) < len(text)
+    assert 0 < Pretokenizer(pattern).last_stable_cut(text, len(text)) < len(text)
 
 
 SPECIALS = ["ab", "abc d", "bb", "d ab", "<a b>"]
-
-
-@pytest.mark.parametrize("pattern", [*PATTERNS, r"\w+(?= .*z)|\W+"])
-@settings(deadline=None, max_examples=300)
-@given(chunks=st.lists(st.text("abcdz <>'.1\n", max_size=6), max_size=12), block_characters=st.integers(1, 8))
-def test_blocks_of_chunks_split_as_the_whole_text(pattern, chunks, block_characters):
-    pretokenizer, specials = Pretokenizer(pattern), SpecialTokenFinder(SPECIALS)
-
-    def split(text):
-        for segment, is_special in specials.segments(text):
-            yield from [(segment, True)] if is_special else [(piece, False) for piece in pretokenizer.split(segment)]
-
-    blocks = list(stable_blocks(chunks, pretokenizer, specials, block_characters))
-    assert "".join(blocks) == "".join(chunks)
-    assert [piece for block in blocks for piece in split(block)] == list(split("".join(chunks)))
-
-
-def test_blocks_stay_small_in_ordinary_text():
-    chunks = ["the little fox, " * 10_000]
-    assert max(map(len, stable_blocks(chunks, Pretokenizer(), NO_SPECIALS, 100))) < 110
-
-
-def test_blocks_with_a_custom_pattern_end_at_special_tokens_only():
-    blocks = stable_blocks("a b<|x|>c d", Pretokenizer(r"\w+|\W+"), SpecialTokenFinder(["<|x|>"]), 1)
-    assert list(blocks) == ["a b<|x|>", "c d"]
 
 
 def test_segments_are_in_order_and_never_empty():

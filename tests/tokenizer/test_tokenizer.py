@@ -70,17 +70,17 @@ def test_encode_batch_encodes_each_text(tokenizer):
 
 
 @settings(deadline=None, max_examples=300)
-@given(data=st.data(), text=TEXTS, block_characters=st.integers(1, 20), allowed=st.sampled_from(["all", "none"]))
-def test_encode_iterable_equals_the_whole_text_however_it_is_cut(tokenizer, data, text, block_characters, allowed):
+@given(data=st.data(), text=TEXTS, block_bytes=st.integers(1, 20), allowed=st.sampled_from(["all", "none"]))
+def test_encode_iterable_equals_the_whole_text_however_it_is_cut(tokenizer, data, text, block_bytes, allowed):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     chunks = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    assert list(tokenizer.encode_iterable(chunks, allowed, block_characters)) == tokenizer.encode(text, allowed)
+    assert list(tokenizer.encode_iterable(chunks, allowed, block_bytes)) == tokenizer.encode(text, allowed)
 
 
 @settings(deadline=None)
 @given(text=TEXTS)
 def test_encode_iterable_equals_the_whole_text_in_single_characters(tokenizer, text):
-    assert list(tokenizer.encode_iterable(text, block_characters=1)) == tokenizer.encode(text)
+    assert list(tokenizer.encode_iterable(text, block_bytes=1)) == tokenizer.encode(text)
 
 
 def test_encode_iterable_holds_little_of_an_endless_text(tokenizer):

@@ -10,14 +10,13 @@ as well, with the pattern of GPT-2. Everything wrong with a file is a ValueError
 one, and the remedy.
 """
 
-import codecs
 import hashlib
 import json
-import os
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from pathlib import Path
 
 from transformerlm.tokenizer.pretokenize import resolve_pattern
+from transformerlm.tokenizer.streaming import replacing
 from transformerlm.tokenizer.vocabulary import (
     Merge,
     Vocabulary,
@@ -30,8 +29,6 @@ from transformerlm.tokenizer.vocabulary import (
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 SPECIAL_TOKENS_FILE = "special_tokens.json"
-
-CHUNK_BYTES = 2**20
 
 _MERGES_HEADER = "#version: 0.2"
 
@@ -48,7 +45,8 @@ def save_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:
     """Write the three files into a folder, made if needed; each is replaced whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in _serialize(vocabulary).items():
-        _write_atomically(folder / name, text)
+        with replacing(folder / name) as file:
+            file.write(text.encode())
 
 
 def fingerprint(vocabulary: Vocabulary) -> str:
@@ -82,29 +80,6 @@ def read_vocabulary(vocab_path: Path, merges_path: Path, special_tokens_path: Pa
         raise ValueError(f"{vocab_path}, {merges_path} and {special_tokens_path} do not fit: {error}") from None
 
 
-def read_text_chunks(path: Path, chunk_bytes: int = CHUNK_BYTES) -> Iterator[str]:
-    """Yield the text of a UTF-8 file in chunks, line ends as they are.
-
-    Raises ValueError if the file cannot be read or is not UTF-8.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        with path.open("rb") as file:
-            is_last = False
-            while not is_last:
-                held_bytes = len(decoder.getstate()[0])
-                decoding_from = file.tell() - held_bytes
-                data = file.read(chunk_bytes)
-                is_last = not data
-                yield decoder.decode(data, final=is_last)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: byte {decoding_from + error.start} is not UTF-8 ({error.reason}); convert the file to UTF-8"
-        ) from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-
-
 def _serialize(vocabulary: Vocabulary) -> dict[str, str]:
     """Return the text of each file by its name."""
     special_of_id = {id: special for special, id in vocabulary.special_tokens.items()}
@@ -116,19 +91,6 @@ def _serialize(vocabulary: Vocabulary) -> dict[str, str]:
         MERGES_FILE: "\n".join([_MERGES_HEADER, *merges]) + "\n",
         SPECIAL_TOKENS_FILE: json.dumps(settings, ensure_ascii=False, indent=2) + "\n",
     }
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Write beside the file and rename, so that a reader finds the old text or the new, never half of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _read_ids(path: Path) -> dict[str, int]:
@@ -236,4 +198,11 @@ def _read_text(path: Path) -> str:
         raise ValueError(
             f"{path}: no such file; a tokenizer is three files: {VOCAB_FILE}, {MERGES_FILE} and {SPECIAL_TOKENS_FILE}"
         )
-    return "".join(read_text_chunks(path))
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: byte {error.start} is not UTF-8 ({error.reason}); convert the file to UTF-8"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path") from None

@@ -3,17 +3,18 @@
     "I'm here<|endoftext|>"  ->  "I" "'m" " here" | <|endoftext|>
 
 Two cuts, in this order: special tokens are taken out whole (leftmost first, the longest where several start), then
-what lies between them is cut by a regular expression, each stretch as if it were a text of its own. What counts as a
-letter is decided by the Unicode tables of the installed `regex` module.
+what lies between them is cut by a regular expression, each stretch as if it were a text of its own.
 
-Text too long for memory comes in chunks, and a chunk may end anywhere, even inside a special token. `stable_blocks`
-regroups chunks into blocks that can be cut one by one with the same result as the whole text.
+What counts as a letter is decided by the frozen table of unicode_classes.py for the pattern of GPT-2, and by the
+Unicode tables of the installed `regex` module for all others.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 import regex
+
+from transformerlm.tokenizer.unicode_classes import to_ascii_classes
 
 PATTERNS = {
     # Contractions; then letters, numbers and the rest, each with the space before it; then the spaces left over, of
@@ -32,15 +33,15 @@ PATTERNS = {
     ),
 }
 
-BLOCK_CHARACTERS = 2**16
+# The pattern of GPT-2 for text in which every other character has an ASCII stand-in of its class.
+_GPT2_ON_CLASSES = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+", re.ASCII)
 
-# Two neighbouring characters between which all three patterns cut, whatever stands before and after them: no pretoken
-# holds a letter or digit followed by anything but a letter, digit, mark or apostrophe, and none holds a visible
-# character followed by a space (line ends may follow one). Nor does any pretoken before such a place depend on what
-# comes after it. (?r) makes the search run from the right, so that it finds the last such place first.
+# Two neighbouring characters between which a pattern cuts, whatever stands before and after them. In the pattern of
+# GPT-2, a letter or digit is followed by no other character but an apostrophe, and nothing visible by a space; in the
+# other two, marks may follow a letter, and line ends may follow anything. Nor does any pretoken before such a place
+# depend on what comes after it. (?r) makes the search run from the right, so that it finds the last such place first.
+_STABLE_NEIGHBOURS_GPT2 = regex.compile(r"(?ra)[A-Za-z0-9][^A-Za-z0-9']|\S\s")
 _STABLE_NEIGHBOURS = regex.compile(r"(?r)[\p{L}\p{N}][^\p{L}\p{N}\p{M}']|\S[^\S\r\n]")
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def resolve_pattern(pattern: str) -> str:
@@ -64,25 +65,30 @@ class Pretokenizer:
     """Cut ordinary text, without special tokens, into pretokens by a named pattern or a regular expression."""
 
     def __init__(self, pattern: str = "gpt2"):
-        pattern = resolve_pattern(pattern)
-        self._is_known = pattern in PATTERNS
-        self._expression = regex.compile(PATTERNS.get(pattern, pattern))
+        self.pattern = resolve_pattern(pattern)
+        self._expression = regex.compile(PATTERNS.get(self.pattern, self.pattern))
 
     def split(self, text: str) -> list[str]:
         """Return the pretokens of a text; joined, they are the text."""
-        return self._expression.findall(text) if self._is_known else self._split_keeping_gaps(text)
+        if self.pattern == "gpt2":
+            if text.isascii():
+                return _GPT2_ON_CLASSES.findall(text)
+            return [text[slice(*match.span())] for match in _GPT2_ON_CLASSES.finditer(to_ascii_classes(text))]
+        return self._expression.findall(text) if self.pattern in PATTERNS else self._split_keeping_gaps(text)
 
-    def last_stable_cut(self, text: str, start: int, end: int) -> int:
-        """Find the last place in (start, end] where the text can be cut without changing any pretoken.
+    def last_stable_cut(self, text: str, end: int) -> int:
+        """Find the last place in (0, end] where the text can be cut without changing any pretoken, or return 0.
 
-        Returns `start` if there is none. How far a user's own expression looks ahead is unknown: for those there is
-        never a stable place.
+        How far a user's own expression looks ahead is unknown: for those there is never such a place.
         """
-        if not self._is_known:
-            return start
+        if self.pattern not in PATTERNS:
+            return 0
         # The right neighbour may stand at `end` itself.
-        neighbours = _STABLE_NEIGHBOURS.search(text, start, end + 1)
-        return neighbours.start() + 1 if neighbours else start
+        if self.pattern == "gpt2":
+            neighbours = _STABLE_NEIGHBOURS_GPT2.search(to_ascii_classes(text[: end + 1]))
+        else:
+            neighbours = _STABLE_NEIGHBOURS.search(text, 0, end + 1)
+        return neighbours.start() + 1 if neighbours else 0
 
     def _split_keeping_gaps(self, text: str) -> list[str]:
         """Split by a user's expression; what it does not match between two matches becomes a pretoken of its own."""
@@ -100,6 +106,7 @@ class SpecialTokenFinder:
         # A regular expression takes the first alternative that fits, so the longest goes first.
         self._longest_first = sorted(special_tokens, key=len, reverse=True)
         self._expression = re.compile("|".join(map(re.escape, self._longest_first)))
+        self._bytes_expression = re.compile(b"|".join(re.escape(special.encode()) for special in self._longest_first))
 
     def segments(self, text: str) -> Iterator[tuple[str, bool]]:
         """Yield the text in order as (piece, is_special); no piece is empty."""
@@ -111,6 +118,22 @@ class SpecialTokenFinder:
             end = match.end()
         if end < len(text):
             yield text[end:], False
+
+    def find_in_bytes(self, text: bytes | memoryview) -> Iterator[tuple[int, int, str]]:
+        """Yield (begin, end, special token) for UTF-8 bytes, in order; the same tokens as in the text."""
+        if self._longest_first:
+            for match in self._bytes_expression.finditer(text):
+                yield match.start(), match.end(), str(match.group(), "utf-8")
+
+    def occur_in_bytes(self, text: bytes | memoryview) -> bool:
+        """Tell whether UTF-8 bytes hold a special token."""
+        return bool(self._longest_first) and self._bytes_expression.search(text) is not None
+
+    def may_reach_across(self, text: str, cut: int) -> bool:
+        """Tell whether a special token might stand across a place in the text."""
+        return any(
+            special in text[max(0, cut - len(special) + 1) : cut + len(special) - 1] for special in self._longest_first
+        )
 
     def first_undecided(self, text: str) -> int:
         """Find where the first special token might start that more text could still complete or lengthen.
@@ -138,48 +161,15 @@ class SpecialTokenFinder:
         return self._expression.finditer(text) if self._longest_first else iter(())
 
 
-def stable_blocks(
-    chunks: Iterable[str],
-    pretokenizer: Pretokenizer,
-    specials: SpecialTokenFinder,
-    block_characters: int = BLOCK_CHARACTERS,
-) -> Iterator[str]:
-    """Regroup the chunks of one text into blocks whose pretokens, one block after another, are those of the whole.
+def encode_utf8(text: str) -> bytes:
+    """Return a text as UTF-8.
 
-    Memory is bounded by `block_characters` and by the longest stretch without a stable cut. Text with an expression
-    of the user's own is cut only at special tokens.
+    Raises ValueError if it holds a lone surrogate, which has no such form.
     """
-    held: list[str] = []
-    held_characters, wanted_characters = 0, block_characters
-    for piece in _slices(chunks, block_characters):
-        held.append(piece)
-        held_characters += len(piece)
-        if held_characters < wanted_characters:
-            continue
-        text = "".join(held)
-        undecided = specials.first_undecided(text)
-        cut = pretokenizer.last_stable_cut(text, specials.last_decided_end(text, undecided), undecided)
-        if cut:
-            yield text[:cut]
-        held, held_characters = [text[cut:]], len(text) - cut
-        # Looking again only when the rest has doubled keeps the work linear where there is nowhere to cut.
-        wanted_characters = max(block_characters, 2 * held_characters)
-    rest = "".join(held)
-    if rest:
-        yield rest
-
-
-def _slices(chunks: Iterable[str], characters: int) -> Iterator[str]:
-    for chunk in chunks:
-        for start in range(0, len(chunk), characters):
-            yield chunk[start : start + characters]
-
-
-def explain_lone_surrogate(text: str) -> str:
-    """Say in words where a text cannot be written as UTF-8, and what to do."""
-    match = _LONE_SURROGATE.search(text)
-    assert match is not None, "only called after UTF-8 encoding has failed"
-    return (
-        f"the text holds a lone surrogate U+{ord(match.group()):04X} at character {match.start()}, which has no UTF-8 "
-        "form; repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-    )
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text holds a lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, which has no "
+            "UTF-8 form; repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+        ) from None

@@ -1,37 +1,299 @@
 """Learn the merges of a vocabulary from text (Sennrich et al. 2016, on bytes as in Radford et al. 2019).
 
-    count every distinct pretoken of the corpus, each spelled as single bytes
-    until the vocabulary is full:
-        take the pair of neighbouring tokens that occurs most often
-        add the token it spells, and join the pair wherever it occurs
+First every distinct pretoken of the corpus is counted, then the merge loop runs on those counts (see learning.py);
+so memory grows with the number of different words, not with the corpus. Of pairs that occur equally often, the
+greatest wins: pairs compare as byte strings, left token first, then the right. Special tokens are taken out before
+counting, so they neither merge nor count.
 
-Of pairs that occur equally often, the greatest wins: pairs compare as byte strings, left token first, then the right.
-Special tokens are taken out before counting, so they neither merge nor count. The loop is fast enough because a merge
-changes few counts: only words that hold the pair are touched, and a heap finds the next best pair.
+    tokenizer = train_bpe(texts, 8192, ["<|endoftext|>"])
+
+    trainer = BpeTrainer(BpeSettings(8192, ("<|endoftext|>",), threads=4))
+    tokenizer = trainer.train_on_files(["corpus.txt"])
+    print(trainer.report)
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from heapq import heapify, heappop, heappush
-from itertools import pairwise
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
-from transformerlm.tokenizer.io import read_text_chunks
-from transformerlm.tokenizer.pretokenize import (
-    Pretokenizer,
-    SpecialTokenFinder,
-    explain_lone_surrogate,
-    stable_blocks,
-)
+import numpy as np
+
+from transformerlm.tokenizer.backend import Backend, check_backend
+from transformerlm.tokenizer.blocks import BLOCK_BYTES, Block, block_of, file_blocks
+from transformerlm.tokenizer.learning import learn_merges
+from transformerlm.tokenizer.pretokenize import Pretokenizer, SpecialTokenFinder, encode_utf8
+from transformerlm.tokenizer.streaming import map_in_order
 from transformerlm.tokenizer.tokenizer import Tokenizer
-from transformerlm.tokenizer.vocabulary import BYTE_ORDER, SINGLE_BYTES, Merge, Vocabulary, check_special_tokens
+from transformerlm.tokenizer.vocabulary import SINGLE_BYTES, Merge, Vocabulary, check_special_tokens
+
+if TYPE_CHECKING:
+    from transformerlm.tokenizer.fast_learning import WordCounter
 
 Progress = Callable[[int, int], None]
 """Called often with (bytes read so far, merges learned so far)."""
 
-Pair = tuple[int, int]
+WORTH_LOADING_BYTES = 2**20
+WORTH_COMPILING_BYTES = 2**23
 
-_COMPLEMENT = bytes(255 - byte for byte in range(256))
+
+@dataclass(frozen=True, slots=True)
+class BpeSettings:
+    """What to learn, and how."""
+
+    vocab_size: int
+    """256 bytes, the merges, the special tokens."""
+    special_tokens: Sequence[str]
+    pattern: str = "gpt2"
+    backend: Backend = "auto"
+    """"python", "numba", or "auto" for whichever suits the size of the corpus; the merges are the same."""
+    threads: int = 1
+    """How many count pretokens at a time, with the compiled backend."""
+    hash_corpus: bool = False
+    """Whether the report is to hold the corpus's SHA-256."""
+
+
+@dataclass(slots=True)
+class TrainingReport:
+    """What a training has seen and done."""
+
+    bytes_read: int = 0
+    documents: int = 0
+    """Texts of an iterable, or files."""
+    words: int = 0
+    """Pretokens counted."""
+    distinct_words: int = 0
+    tokens: int = 0
+    """How many tokens of the finished vocabulary the corpus takes, special tokens not counted."""
+    word_bytes: int = 0
+    """How many bytes those tokens stand for."""
+    reading_seconds: float = 0.0
+    merging_seconds: float = 0.0
+    corpus_sha256: str | None = None
+    """Of all bytes read, one document after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """Documents, or a part of one, behind each other."""
+
+    block: Block
+    ends: list[int]
+    """Where each ends in the block."""
+    num_documents: int
+    source: str = ""
+    """What to say before an error: the file's name."""
+
+    def decode(self) -> Iterator[str]:
+        """Yield the documents; raises ValueError if they are not UTF-8."""
+        if len(self.ends) == 1:
+            try:
+                yield self.block.decode()
+            except ValueError as error:
+                raise ValueError(f"{self.source}{error}; convert it to UTF-8") from None
+            return
+        for begin, end in pairwise([0, *self.ends]):
+            yield str(self.block.view[begin:end], "utf-8")
+
+    def cut_at_specials(self, specials: SpecialTokenFinder) -> np.ndarray:
+        """Return the stretches between special tokens and ends of documents: int64 [segments, 3], begin and end, -1."""
+        if not specials.occur_in_bytes(self.block.view):
+            return np.array([(begin, end, -1) for begin, end in pairwise([0, *self.ends])], np.int64).reshape(-1, 3)
+        rows = []
+        for begin, end in pairwise([0, *self.ends]):
+            position = begin
+            for match_begin, match_end, _ in specials.find_in_bytes(self.block.view[begin:end]):
+                rows.append((position, begin + match_begin, -1))
+                position = begin + match_end
+            rows.append((position, end, -1))
+        return np.array(rows, np.int64).reshape(-1, 3)
+
+
+@dataclass
+class BpeTrainer:
+    """Learn one tokenizer; `report` tells about it afterwards."""
+
+    settings: BpeSettings
+    on_progress: Progress | None = None
+    report: TrainingReport = field(default_factory=TrainingReport)
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises ValueError if `vocab_size` leaves no room for bytes and special tokens, if a special token is empty or
+        given twice, or for an unknown pattern or backend.
+        """
+        settings = self.settings
+        check_special_tokens(settings.special_tokens)
+        self._pretokenizer = Pretokenizer(settings.pattern)
+        self._specials = SpecialTokenFinder(settings.special_tokens)
+        check_backend(settings.backend, self._pretokenizer.pattern)
+        smallest = len(SINGLE_BYTES) + len(settings.special_tokens)
+        if settings.vocab_size < smallest:
+            raise ValueError(
+                f"vocab_size {settings.vocab_size} is too small for 256 bytes and {len(settings.special_tokens)} "
+                f"special tokens; set it to {smallest} or more"
+            )
+
+    def train(self, documents: Iterable[str]) -> Tokenizer:
+        """Learn from documents, read once, one at a time; no pretoken reaches from one into the next.
+
+        Raises ValueError if they hold no text, too little to learn so many tokens, or a lone surrogate.
+        """
+        return self._train(self._pack(documents))
+
+    def train_on_files(self, paths: Iterable[Path | str]) -> Tokenizer:
+        """Learn from UTF-8 text files of any size; special tokens in them separate documents.
+
+        Raises ValueError also if a file cannot be read or is not UTF-8.
+        """
+        return self._train(self._read_files(map(Path, paths)))
+
+    def _train(self, texts: Iterable[_Texts]) -> Tokenizer:
+        started = time.perf_counter()
+        counts = self._count(self._watch(texts))
+        self.report.reading_seconds = time.perf_counter() - started
+        if not self.report.words:
+            raise ValueError(
+                "the corpus holds no text besides special tokens; check the input files and the text field"
+            )
+        merges = self._learn(counts)
+        self.report.merging_seconds = time.perf_counter() - started - self.report.reading_seconds
+        return Tokenizer(self._make_vocabulary(merges), self.settings.backend)
+
+    def _pack(self, documents: Iterable[str]) -> Iterator[_Texts]:
+        """Gather documents, so that there is enough to do for one call of a kernel."""
+        gathered: list[bytes] = []
+        num_bytes = 0
+        for number, document in enumerate(documents, start=1):
+            try:
+                gathered.append(encode_utf8(document))
+            except ValueError as error:
+                raise ValueError(f"document {number}: {error}") from None
+            num_bytes += len(gathered[-1])
+            if num_bytes >= BLOCK_BYTES:
+                yield _join(gathered)
+                gathered, num_bytes = [], 0
+        yield _join(gathered)
+
+    def _read_files(self, paths: Iterable[Path]) -> Iterator[_Texts]:
+        for path in paths:
+            for number, block in enumerate(file_blocks(path, self._pretokenizer, self._specials)):
+                yield _Texts(block, [block.size], num_documents=int(number == 0), source=f"{path}: ")
+
+    def _watch(self, texts: Iterable[_Texts]) -> Iterator[_Texts]:
+        """Hand texts on, and note in the report what went by."""
+        digest = hashlib.sha256()
+        self.report = TrainingReport()
+        for text in texts:
+            self.report.bytes_read += text.block.size
+            self.report.documents += text.num_documents
+            if self.settings.hash_corpus:
+                digest.update(text.block.view)
+            self._show(0)
+            yield text
+        self.report.corpus_sha256 = digest.hexdigest() if self.settings.hash_corpus else None
+
+    def _show(self, merges_learned: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.report.bytes_read, merges_learned)
+
+    def _count(self, texts: Iterator[_Texts]) -> "Counter[str] | WordCounter":
+        """Count pretokens, in Python if the corpus turns out to be small."""
+        if self.settings.backend == "python" or self._pretokenizer.pattern != "gpt2":
+            return self._count_in_python(texts)
+        held = []
+        if self.settings.backend == "auto":
+            for text in texts:
+                held.append(text)
+                if self._is_worth_kernels():
+                    break
+            else:
+                return self._count_in_python(held)
+        return self._count_with_kernels(chain(held, texts))
+
+    def _is_worth_kernels(self) -> bool:
+        """Tell whether what was read so far takes Python longer than the kernels take to load, or to compile."""
+        if self.settings.backend != "auto" or self.report.bytes_read < WORTH_LOADING_BYTES:
+            return self.settings.backend == "numba"
+        try:
+            from transformerlm.tokenizer.fast_learning import training_is_compiled
+        except ImportError:  # no numba on this machine
+            return False
+        return training_is_compiled() or self.report.bytes_read >= WORTH_COMPILING_BYTES
+
+    def _count_in_python(self, texts: Iterable[_Texts]) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for text in texts:
+            for document in text.decode():
+                for segment, is_special in self._specials.segments(document):
+                    if not is_special:
+                        counts.update(self._pretokenizer.split(segment))
+        self.report.words, self.report.distinct_words = counts.total(), len(counts)
+        self.report.word_bytes = sum(len(word.encode()) * count for word, count in counts.items())
+        return counts
+
+    def _count_with_kernels(self, texts: Iterable[_Texts]) -> "WordCounter":
+        """Count pretokens in threads, each with a table of its own."""
+        from transformerlm.tokenizer.fast_learning import WordCounter, prepare_training
+
+        prepare_training()
+        counters = [WordCounter() for _ in range(self.settings.threads)]
+        idle: SimpleQueue[WordCounter] = SimpleQueue()
+        for counter in counters:
+            idle.put(counter)
+
+        def count(text: _Texts) -> None:
+            counter = idle.get()
+            try:
+                counter.count(text.block, text.cut_at_specials(self._specials))
+            except ValueError as error:
+                raise ValueError(f"{text.source}{error}; convert it to UTF-8") from None
+            finally:
+                idle.put(counter)
+
+        for _ in map_in_order(count, texts, self.settings.threads):
+            pass
+        total, *others = counters
+        for other in others:
+            total.absorb(other)
+        report = self.report
+        report.words, report.distinct_words, report.word_bytes = total.words, total.distinct_words, total.word_bytes
+        return total
+
+    def _learn(self, counts: "Counter[str] | WordCounter") -> list[Merge]:
+        max_merges = self.settings.vocab_size - len(SINGLE_BYTES) - len(self.settings.special_tokens)
+        self.report.tokens = self.report.word_bytes
+        if isinstance(counts, Counter) and not self._is_worth_kernels():
+            merges = []
+            for merge, saved in learn_merges(counts, max_merges):
+                merges.append(merge)
+                self.report.tokens = self.report.word_bytes - saved
+                self._show(len(merges))
+            return merges
+        from transformerlm.tokenizer.fast_learning import MergeLearner, lay_out_counts, prepare_training
+
+        prepare_training()
+        learner = MergeLearner(lay_out_counts(counts) if isinstance(counts, Counter) else counts.lay_out(), max_merges)
+        for merges_learned in learner.learn():
+            self._show(merges_learned)
+        self.report.tokens = self.report.word_bytes - learner.tokens_saved
+        return learner.merges()
+
+    def _make_vocabulary(self, merges: Sequence[Merge]) -> Vocabulary:
+        settings = self.settings
+        vocabulary = Vocabulary.from_merges(merges, settings.special_tokens, settings.pattern)
+        if len(vocabulary) < settings.vocab_size:
+            raise ValueError(
+                f"the corpus is too small for {settings.vocab_size} tokens: after {len(vocabulary)} every pretoken is "
+                f"one token; set vocab_size to {len(vocabulary)} or add text"
+            )
+        return vocabulary
 
 
 def train_bpe(
@@ -41,34 +303,8 @@ def train_bpe(
     pattern: str = "gpt2",
     on_progress: Progress | None = None,
 ) -> Tokenizer:
-    """Learn a tokenizer of exactly `vocab_size` tokens: 256 bytes, the merges, the special tokens.
-
-    Each document is a text of its own: no pretoken reaches from one into the next. They are read once, one at a time.
-    Raises ValueError if `vocab_size` leaves no room for bytes and special tokens, if a special token is empty or given
-    twice, if the documents hold no text, or if they hold too little to learn so many tokens.
-    """
-    check_special_tokens(special_tokens)
-    smallest = len(SINGLE_BYTES) + len(special_tokens)
-    if vocab_size < smallest:
-        raise ValueError(
-            f"vocab_size {vocab_size} is too small for 256 bytes and {len(special_tokens)} special tokens; "
-            f"set it to {smallest} or more"
-        )
-    progress = on_progress or _ignore_progress
-    bytes_read, word_counts = _count_pretokens(documents, special_tokens, pattern, progress)
-    if not word_counts:
-        raise ValueError("the corpus holds no text besides special tokens; check the input files and the text field")
-    merges = []
-    for merge in _learn_merges(word_counts, vocab_size - len(special_tokens)):
-        merges.append(merge)
-        progress(bytes_read, len(merges))
-    vocabulary = Vocabulary.from_merges(merges, special_tokens, pattern)
-    if len(vocabulary) < vocab_size:
-        raise ValueError(
-            f"the corpus is too small for {vocab_size} tokens: after {len(vocabulary)} every pretoken is one token; "
-            f"set vocab_size to {len(vocabulary)} or add text"
-        )
-    return Tokenizer(vocabulary)
+    """Learn a tokenizer of exactly `vocab_size` tokens from documents; see BpeTrainer.train."""
+    return BpeTrainer(BpeSettings(vocab_size, special_tokens, pattern), on_progress).train(documents)
 
 
 def train_bpe_on_files(
@@ -78,142 +314,9 @@ def train_bpe_on_files(
     pattern: str = "gpt2",
     on_progress: Progress | None = None,
 ) -> Tokenizer:
-    """Learn a tokenizer from UTF-8 text files of any size, each one document; see train_bpe.
-
-    Raises ValueError also if a file cannot be read or is not UTF-8.
-    """
-    check_special_tokens(special_tokens)
-    pretokenizer, specials = Pretokenizer(pattern), SpecialTokenFinder(special_tokens)
-    blocks = (block for path in paths for block in stable_blocks(read_text_chunks(Path(path)), pretokenizer, specials))
-    return train_bpe(blocks, vocab_size, special_tokens, pattern, on_progress)
+    """Learn a tokenizer of exactly `vocab_size` tokens from files; see BpeTrainer.train_on_files."""
+    return BpeTrainer(BpeSettings(vocab_size, special_tokens, pattern), on_progress).train_on_files(paths)
 
 
-def _ignore_progress(bytes_read: int, merges_learned: int) -> None:
-    pass
-
-
-def _count_pretokens(
-    documents: Iterable[str], special_tokens: Sequence[str], pattern: str, progress: Progress
-) -> tuple[int, Counter[str]]:
-    """Return the bytes read and how often each distinct pretoken occurs; memory grows with the latter only."""
-    pretokenizer, specials = Pretokenizer(pattern), SpecialTokenFinder(special_tokens)
-    bytes_read, counts = 0, Counter()
-    for number, document in enumerate(documents, start=1):
-        try:
-            bytes_read += len(document.encode())
-        except UnicodeEncodeError:
-            raise ValueError(f"document {number}: {explain_lone_surrogate(document)}") from None
-        for segment, is_special in specials.segments(document):
-            if not is_special:
-                counts.update(pretokenizer.split(segment))
-        progress(bytes_read, 0)
-    return bytes_read, counts
-
-
-def _learn_merges(word_counts: Mapping[str, int], num_ordinary_tokens: int) -> Iterator[Merge]:
-    """Yield merges, the most frequent first, until there are so many tokens or no pair is left."""
-    corpus = _PairCounts(word_counts)
-    while len(corpus.tokens) < num_ordinary_tokens:
-        pair = corpus.pop_best_pair()
-        if pair is None:
-            return
-        corpus.merge(pair)
-        left, right = pair
-        yield corpus.tokens[left], corpus.tokens[right]
-
-
-class _PairCounts:
-    """The distinct words of a corpus as token ids, and the counts of neighbouring pairs, kept true as pairs merge."""
-
-    def __init__(self, word_counts: Mapping[str, int]):
-        self.tokens: list[bytes] = list(SINGLE_BYTES)
-        self._descending_key = [_descending_key(token) for token in self.tokens]
-        byte_ids = [BYTE_ORDER.index(byte) for byte in range(256)]
-        self._words = [[byte_ids[byte] for byte in word.encode()] for word in word_counts]
-        self._word_counts = list(word_counts.values())
-        self._pair_counts: defaultdict[Pair, int] = defaultdict(int)
-        self._words_with: defaultdict[Pair, set[int]] = defaultdict(set)
-        for index, (word, count) in enumerate(zip(self._words, self._word_counts, strict=True)):
-            for pair in pairwise(word):
-                self._pair_counts[pair] += count
-                self._words_with[pair].add(index)
-        self._heap = [self._heap_entry(pair) for pair in self._pair_counts]
-        heapify(self._heap)
-
-    def pop_best_pair(self) -> Pair | None:
-        """Return the pair that occurs most often, of equals the greatest, or None if no pair is left.
-
-        The heap is lazy. A count that grew was pushed anew; a count that shrank is found out only here, where its
-        entry turns up too early and goes back with the true count.
-        """
-        while self._heap:
-            entry = heappop(self._heap)
-            pair = entry[-1]
-            count = self._pair_counts.get(pair, 0)
-            if count == -entry[0]:
-                return pair
-            if 0 < count < -entry[0]:
-                heappush(self._heap, self._heap_entry(pair))
-        return None
-
-    def merge(self, pair: Pair) -> None:
-        """Join a pair in every word and bring the counts of its neighbours up to date."""
-        new_id = self._add_token(self.tokens[pair[0]] + self.tokens[pair[1]])
-        changes: defaultdict[Pair, int] = defaultdict(int)
-        for index in self._words_with.pop(pair):
-            old_word, count = self._words[index], self._word_counts[index]
-            new_word = _join_pair(old_word, pair, new_id)
-            for old_pair in pairwise(old_word):
-                changes[old_pair] -= count
-            for new_pair in pairwise(new_word):
-                changes[new_pair] += count
-                if new_id in new_pair:
-                    self._words_with[new_pair].add(index)
-            self._words[index] = new_word
-        for changed_pair, change in changes.items():
-            self._change_count(changed_pair, change)
-
-    def _change_count(self, pair: Pair, change: int) -> None:
-        self._pair_counts[pair] += change
-        if self._pair_counts[pair] == 0:
-            del self._pair_counts[pair]
-        elif change > 0:
-            heappush(self._heap, self._heap_entry(pair))
-
-    def _add_token(self, token: bytes) -> int:
-        """Append a token and return its id.
-
-        It is always a new one: the same bytes between two token borders are cut alike everywhere in the corpus, so
-        once a pair has made a token, no other pair can spell it.
-        """
-        self.tokens.append(token)
-        self._descending_key.append(_descending_key(token))
-        return len(self.tokens) - 1
-
-    def _heap_entry(self, pair: Pair) -> tuple[int, str, str, Pair]:
-        """Order pairs so that the smallest entry is the pair to merge next."""
-        left, right = pair
-        return -self._pair_counts[pair], self._descending_key[left], self._descending_key[right], pair
-
-
-def _join_pair(word: list[int], pair: Pair, new_id: int) -> list[int]:
-    """Replace a pair by one id, from left to right."""
-    left, right = pair
-    joined, position, last = [], 0, len(word) - 1
-    while position <= last:
-        if word[position] == left and position < last and word[position + 1] == right:
-            joined.append(new_id)
-            position += 2
-        else:
-            joined.append(word[position])
-            position += 1
-    return joined
-
-
-def _descending_key(token: bytes) -> str:
-    """Map byte strings to texts of the opposite order.
-
-    Complementing each byte turns the order around, except that a prefix would still come before the longer string: an
-    end mark above all complements puts it after.
-    """
-    return token.translate(_COMPLEMENT).decode("latin-1") + "\u0100"
+def _join(documents: Sequence[bytes]) -> _Texts:
+    return _Texts(block_of(b"".join(documents)), list(accumulate(map(len, documents))), len(documents))
