@@ -7,8 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,7 @@ from cli.command import Command, report, run_command
 if TYPE_CHECKING:
     from cli.corpora import Corpus
     from config.roots import PrepareDataConfig
-    from trainkit.data.preparing import Preparation, Prepared, Progress
+    from trainkit.data.preparing import Preparation, Progress
     from transformerlm.tokenizer import Tokenizer
 
 COMMAND = Command(
@@ -38,33 +36,6 @@ A run that was killed is continued by the same command. Train on the result with
 """,
 )
 SPLITS = ("train", "validation")
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeText:
-    """Turn a payload into tokens that end with the end-of-text token, and choose its split by a hash of its text."""
-
-    decode: Callable[[Any], str]
-    tokenizer: "Tokenizer"
-    validation_share: float
-
-    def __call__(self, payload: Any) -> "Prepared":
-        """Raises ValueError if the payload is broken."""
-        import numpy as np
-
-        from cli.tokens import encode_text
-        from trainkit.data.preparing import Prepared
-
-        text = self.decode(payload)
-        data = text.encode()
-        tokens = encode_text(self.tokenizer, text)
-        values = np.append(tokens, np.asarray(self.tokenizer.end_of_text_id, dtype=tokens.dtype))
-        return Prepared(choose_split(data, self.validation_share), values, len(data))
-
-
-def choose_split(data: bytes, validation_share: float) -> int:
-    """Return 1 for the share of all texts that is held out, else 0; the same text always goes to the same split."""
-    return int(int.from_bytes(blake2b(data, digest_size=8).digest()) < validation_share * 2**64)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -179,6 +150,7 @@ def open_preparation(
 
     from cli.output import remark
     from cli.prepared import choose_dtype
+    from cli.tokens import EncodeRecords
     from trainkit.data.encoding import BadRecords
     from trainkit.data.preparing import Preparation, Target, write_durably
 
@@ -192,7 +164,7 @@ def open_preparation(
     folder.mkdir(parents=True, exist_ok=True)
     write_durably(written, wanted)
     target = Target(folder, split_names(config), choose_dtype(tokenizer.vocab_size), section.sync_megabytes * 10**6)
-    make_encode = functools.partial(EncodeText, corpus.decode, tokenizer, section.validation_share)
+    make_encode = functools.partial(EncodeRecords, corpus.decode, tokenizer, section.validation_share)
     return Preparation(target, make_encode, BadRecords(config.data.on_bad_record, remark))
 
 

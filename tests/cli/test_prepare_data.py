@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.prepare_data import choose_split, main
+from cli.prepare_data import main
 from cli.prepared import choose_dtype
+from cli.tokens import choose_split
 from trainkit.data.megatron_indexed import MegatronIndexedDataset
 from transformerlm.tokenizer import Tokenizer
 

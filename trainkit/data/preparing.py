@@ -7,7 +7,6 @@ Only a bounded number of chunks is on its way, so memory does not grow with the 
 says what is durable and where reading goes on: a killed run is continued there, and ends with the same bytes.
 """
 
-import functools
 import json
 import os
 from collections import deque
@@ -15,11 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from trainkit.data.documents import BadRecord, Record, Records
+from trainkit.data.documents import Record, Records
 from trainkit.data.encoding import BadRecords
 from trainkit.data.megatron_indexed import MegatronIndexedWriter, WriterPosition
 from trainkit.data.worker_pool import WorkerPool
@@ -27,20 +26,6 @@ from trainkit.data.worker_pool import WorkerPool
 CHUNK_BYTES = 2**19
 CHUNK_RECORDS = 4096
 PROGRESS_FILE = "progress.json"
-
-
-class Prepared(NamedTuple):
-    """One document, encoded."""
-
-    split: int
-    """Index of the file it belongs to."""
-    values: np.ndarray
-    """[length] of integers."""
-    text_bytes: int
-
-
-EncodeDocument = Callable[[Any], Prepared]
-"""Payload -> Prepared; raises ValueError if the payload is broken."""
 
 
 @dataclass(slots=True)
@@ -63,6 +48,9 @@ class Chunk:
     text_bytes: list[int]
     bad: list[tuple[str, str]]
     """(place, reason) of broken records."""
+
+
+Encode = Callable[[Sequence[Record]], Chunk]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +86,8 @@ class Progress:
 class Preparation:
     """Read, encode and write; `run` ends with the finished pairs of files in the target's folder."""
 
-    def __init__(self, target: Target, make_encode: Callable[[], EncodeDocument], bad_records: BadRecords) -> None:
-        """make_encode: called once in every worker process, so it must be fit to travel there."""
+    def __init__(self, target: Target, make_encode: Callable[[], Encode], bad_records: BadRecords) -> None:
+        """make_encode: called once in every worker process, so it must be fit to travel there (pickle)."""
         self.target, self.make_encode, self.bad_records = target, make_encode, bad_records
         self.progress = self._read_progress()
         bad_records.count = self.progress.bad_records
@@ -121,7 +109,7 @@ class Preparation:
     ) -> None:
         writers = [self._open_writer(index) for index in range(len(self.target.names))]
         synced_bytes = self.progress.text_bytes
-        pool = WorkerPool(EncodeChunks(self.make_encode, len(self.target.names)), workers)
+        pool = WorkerPool(self.make_encode, workers)
         try:
             for chunk, reader in self._encode_in_order(pool, records, workers, limit):
                 self._write(writers, chunk)
@@ -212,36 +200,3 @@ def write_durably(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeChunks:
-    """Make, in a worker process, the function that encodes chunks."""
-
-    make_encode: Callable[[], EncodeDocument]
-    splits: int
-
-    def __call__(self) -> Callable[[Sequence[Record]], Chunk]:
-        """Return the function."""
-        return functools.partial(encode_chunk, self.make_encode(), self.splits)
-
-
-def encode_chunk(encode: EncodeDocument, splits: int, records: Sequence[Record]) -> Chunk:
-    """Encode records and sort them into splits; those that are broken are listed."""
-    documents: list[list[Prepared]] = [[] for _ in range(splits)]
-    bad = []
-    for record in records:
-        try:
-            if record.problem:
-                raise BadRecord(record.problem)
-            document = encode(record.payload)
-        except ValueError as error:
-            bad.append((record.place, str(error)))
-        else:
-            documents[document.split].append(document)
-    return Chunk(
-        values=[np.concatenate([each.values for each in split]) if split else np.zeros(0, "u1") for split in documents],
-        lengths=[np.array([len(each.values) for each in split], dtype=np.int32) for split in documents],
-        text_bytes=[sum(each.text_bytes for each in split) for split in documents],
-        bad=bad,
-    )
