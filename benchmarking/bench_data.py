@@ -146,7 +146,7 @@ def measure_preparing(corpus: Path, output: Path, workers: int) -> Preparing:
     splits = json.loads((output / "manifest.json").read_text(encoding="utf-8"))["splits"].values()
     return Preparing(
         sum(split["text_bytes"] for split in splits),
-        sum(split["values"] for split in splits),
+        sum(split["tokens"] for split in splits),
         seconds,
         peak_mebibytes,
     )

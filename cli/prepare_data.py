@@ -193,8 +193,10 @@ def say_done(splits: dict[str, Any], progress: "Progress", bytes_per_second: flo
         f"{progress.text_bytes / 1e6:.1f} MB of text, {bytes_per_second / 1e6:.1f} MB/s, "
         f"{progress.bad_records} malformed records skipped"
     )
+    print(f"{folder}: {sum(counts.documents for counts in splits.values())} documents")
+    width = max(map(len, splits))
     for name, counts in splits.items():
-        print(f"{folder / name}: {counts.documents} documents, {counts.values} tokens")
+        print(f"  {name:<{width}}{counts.documents:>12} documents{counts.values:>14} tokens")
 
 
 if __name__ == "__main__":

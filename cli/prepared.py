@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,10 @@ def write_manifest(folder: Path, description: Description, tokenizer: Tokenizer)
         "format": FORMAT,
         "version": VERSION,
         "settings": description.settings,
-        "splits": {name: asdict(split) for name, split in description.splits.items()},
+        "splits": {
+            name: {"documents": split.documents, "tokens": split.values, "text_bytes": split.text_bytes}
+            for name, split in description.splits.items()
+        },
         "bad_records": description.bad_records,
         "tokenizer": {"sha256": tokenizer.fingerprint(), "vocab_size": tokenizer.vocab_size},
         "histogram": summarize(counts, tokenizer),

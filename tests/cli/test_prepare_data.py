@@ -94,7 +94,7 @@ def test_the_folder_is_whole_and_says_what_is_in_it(prepare, tokenizer):
     tokens = tokens_of("train") + tokens_of("validation")
     assert sum(split["documents"] for split in splits.values()) == len(texts) == 200
     assert sum(split["text_bytes"] for split in splits.values()) == sum(map(len, texts))
-    assert sum(split["values"] for split in splits.values()) == sum(map(len, tokens))
+    assert sum(split["tokens"] for split in splits.values()) == sum(map(len, tokens))
     assert manifest["tokenizer"] == {"sha256": tokenizer.fingerprint(), "vocab_size": 4096}
     histogram = manifest["histogram"]
     flat = [token for document in tokens for token in document]

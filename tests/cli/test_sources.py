@@ -60,6 +60,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one(train_small, pipeline):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pipeline", ["rows", "megatron"])
+def test_two_processes_go_through_several_epochs_of_uneven_data_and_resume_as_two_only(train_small, pipeline):
+    write_corpora()
+    Path("mine.txt").write_text("\n\n".join("A few words. " * (i % 7 + 1) for i in range(23)))
+    kind = [*PIPELINES[pipeline], "ddp.nproc_per_node=2", "sampling.prompts=[]", "training.max_steps=14"]
+    outcome = train_small(RUN, *kind)
+    assert outcome.code == 0, outcome.err
+    assert steps_of(Path("runs/mine")) == list(range(1, 15))
+    alone = [*kind, "ddp.nproc_per_node=1", "training.max_steps=16", "checkpointing.resume_from=runs/mine"]
+    outcome = train_small(*alone)
+    assert outcome.code == 2
+    assert "saved by 2 processes and this run has 1" in outcome.err
+    assert "resume with 2 processes, or start a new run" in outcome.err
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("pipeline", ["files", "megatron"])
 def test_a_run_killed_again_and_again_ends_with_the_weights_of_the_uninterrupted_one(
     train_small, start, small_arguments, pipeline
