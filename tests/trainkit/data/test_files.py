@@ -155,6 +155,19 @@ def test_a_corrupt_parquet_page_costs_its_rows_and_no_others(parquet):
     assert all(text.startswith("story") for _, text in found[:10] + found[20:])
 
 
+def test_a_parquet_page_that_still_reads_as_text_is_caught_by_its_checksum(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet as writer
+
+    path, options = (
+        tmp_path / "plain.parquet",
+        {"compression": "none", "use_dictionary": False, "write_statistics": False},
+    )
+    writer.write_table(pyarrow.table({"text": ["one", "zwei"]}), path, write_page_checksum=True, **options)
+    path.write_bytes(path.read_bytes().replace(b"zwei", b"drei"))
+    assert all(text.startswith("the page with this row cannot be read") for _, text in read(path, Layout("parquet")))
+
+
 def test_a_value_that_is_no_text_is_named_with_its_row(parquet):
     assert read(parquet(["one", None, "three"]), Layout("parquet"))[1] == ["2", '"text" holds None, which is not text']
 
