@@ -21,6 +21,7 @@ from benchmarking.tokenizer_tasks import (
     Setup,
     Way,
     batches,
+    join_encodings,
     join_lists,
     plain_documents,
     read_text,
@@ -279,11 +280,6 @@ def flatten(rows: Any) -> np.ndarray:
 def read_flat(result: tuple[bytes, bytes]) -> np.ndarray:
     """Return the ids of fastokens' flat buffer."""
     return np.frombuffer(result[0], dtype=np.uint32)
-
-
-def join_encodings(encodings: list[Any]) -> np.ndarray:
-    """Return the ids of Hugging Face's encodings as one array."""
-    return np.concatenate([np.array(each.ids, dtype=np.uint32) for each in encodings])
 
 
 LIBRARIES: dict[str, type[Library]] = {

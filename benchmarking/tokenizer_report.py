@@ -78,7 +78,7 @@ def format_rows(rows: Sequence[Row], corpus: Corpus) -> list[str]:
     titles = [f"{unit}, first pass", f"{unit}, repeated"] if has_repeated else [unit, ""]
     lines = [
         f"{ours.task}: {TITLES[ours.task]}{threads}",
-        f"{'':32}{titles[0]:>24}{titles[1]:>26}{'peak MB':>9}{'ready s':>9}  ours is",
+        f"{'':32}{titles[0]:>24}{titles[1]:>26}{'peak MB':>9}{'ready s':>9}{'  ours is' * (rows[-1].library != OURS)}",
     ]
     for row in rows:
         name = f"{row.library} {row.way}"

@@ -130,6 +130,11 @@ def join_lists(lists: Sequence[Sequence[int]]) -> np.ndarray:
     return np.fromiter((id for ids in lists for id in ids), dtype=np.uint32, count=sum(map(len, lists)))
 
 
+def join_encodings(encodings: list[Any]) -> np.ndarray:
+    """Return the ids of Hugging Face's encodings as one array."""
+    return np.concatenate([np.array(each.ids, dtype=np.uint32) for each in encodings])
+
+
 def write_ids(ids: np.ndarray, path: Path, dtype: np.dtype) -> Path:
     """Write ids as raw numbers."""
     ids.astype(dtype).tofile(path)

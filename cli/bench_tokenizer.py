@@ -138,13 +138,15 @@ def run(benchmark: "Benchmark", corpus: "Corpus") -> list[list["Row"]]:
 
         benchmark.on_job = on_job
         checked = benchmark.check()
-        bar.write("\n".join(["", *describe_check(checked, corpus)]), file=sys.stdout)
+        if lines := describe_check(checked, corpus):
+            bar.write("\n".join(["", *lines]), file=sys.stdout)
         tables = []
         for rows in benchmark.measure(checked):
             tables.append(rows)
             bar.write("\n".join(["", *format_rows(rows, corpus)]), file=sys.stdout)
             sys.stdout.flush()
-    print("\n" + "\n".join(summarize(tables)) if summarize(tables) else "", flush=True)
+    if lines := summarize(tables):
+        print("\n" + "\n".join(lines), flush=True)
     return tables
 
 

@@ -6,17 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarking.bench_tokenizer import (
-    Benchmark,
-    Plan,
-    Row,
-    count_pairs,
-    cut_text,
-    describe_difference,
-    explain_merges,
-    merge_word,
-    prepare_corpus,
-)
+from benchmarking.bench_tokenizer import Benchmark, Plan, Row, cut_text, prepare_corpus
+from benchmarking.tokenizer_differences import count_pairs, describe_difference, explain_merges, merge_word
 from benchmarking.tokenizer_peers import LIBRARIES, installed_libraries
 from benchmarking.tokenizer_report import describe_check, format_rows, summarize
 from benchmarking.tokenizer_tasks import OURS, TASKS, TOKENIZER_JSON, split_documents

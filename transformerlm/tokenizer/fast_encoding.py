@@ -1,10 +1,10 @@
 """The compiled backend, seen from Python: numpy buffers in, numpy arrays of ids out.
 
-One FastEncoder serves all threads. What depends on the vocabulary is shared and never written to; what changes, the
-word cache and the working memory, every thread has for itself.
+One FastEncoder serves all threads. What depends on the vocabulary is shared and never written to. What changes, the
+word cache and the working memory, is lent to one call at a time: there are as many as calls were ever under way
+together, and a thread that comes later finds a cache that knows its words.
 """
 
-import threading
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,7 +21,7 @@ from transformerlm.tokenizer.kernels.encoding import (
     encode_text,
 )
 from transformerlm.tokenizer.kernels.jit import is_compiled, prepare
-from transformerlm.tokenizer.kernels.memory import make_bundle
+from transformerlm.tokenizer.kernels.memory import aligned_zeros, make_bundle
 from transformerlm.tokenizer.kernels.merging import (
     ID_BITS,
     MASKED_CAPACITY,
@@ -32,12 +32,13 @@ from transformerlm.tokenizer.kernels.merging import (
 from transformerlm.tokenizer.kernels.pretokens import BATCH, STARTS_CAPACITY
 from transformerlm.tokenizer.kernels.words import KEYS_CAPACITY, rehash
 from transformerlm.tokenizer.pretokenize import SpecialTokenFinder
+from transformerlm.tokenizer.segments import cut_at_specials
 from transformerlm.tokenizer.unicode_classes import class_bits
 from transformerlm.tokenizer.vocabulary import Vocabulary
 
 FIRST_CACHED_WORDS = 2**16
 MOST_CACHED_WORDS = 2**20
-"""Words that a thread remembers at first and at the most; short ones take 64 bytes each, long ones some more."""
+"""Words that a cache holds at first and at the most; short ones take 64 bytes each, long ones some more."""
 
 SMALL_BYTES = 2**9
 """The longest text for `FastEncoder.encode`: fewer than BATCH words, if not every byte is one."""
@@ -72,13 +73,13 @@ def build_merge_tables(vocabulary: Vocabulary) -> MergeTables:
     merged_ids = np.array([ids[left + right] for left, right in merges], np.uint32)
     byte_ids = np.array([ids[bytes([byte])] for byte in range(256)], np.uint32)
     # A quarter full at the most: nearly every pair that has no rank then finds an empty slot at once.
-    pair_slots = np.zeros(2 ** max(10, (4 * len(merges)).bit_length()), np.uint64)
+    pair_slots = aligned_zeros(2 ** max(10, (2 * len(merges)).bit_length()), np.uint64)
     fill_pair_slots(pair_slots, lefts, rights)
     return MergeTables(byte_ranks, pair_slots, merged_ids, byte_ids)
 
 
 class _Workspace:
-    """What one thread writes to."""
+    """What one call writes to."""
 
     def __init__(self, tables: MergeTables, id_dtype: np.dtype):
         self._tables, self._id_dtype = tables, id_dtype
@@ -88,8 +89,8 @@ class _Workspace:
         self._scratch = Scratch(
             starts=np.empty(STARTS_CAPACITY, np.uint32),
             keys=np.empty(KEYS_CAPACITY, np.uint64),
-            symbols=np.empty(MASKED_CAPACITY, np.uint32),
-            ranks=np.empty(MASKED_CAPACITY, np.uint32),
+            symbols=aligned_zeros(MASKED_CAPACITY, np.uint32),
+            ranks=aligned_zeros(MASKED_CAPACITY, np.uint32),
         )
         self._make_cache(FIRST_CACHED_WORDS)
 
@@ -112,9 +113,9 @@ class _Workspace:
         """Make an empty cache for so many short words and half as many long ones."""
         self._words = words
         self._cache = WordCache(
-            slots=np.zeros(4 * 2 * words, np.uint64),
+            slots=aligned_zeros(4 * 2 * words, np.uint64),
             arena=np.empty(8 * words + _BATCH_BYTES, self._id_dtype),
-            long_slots=np.zeros(4 * words, np.uint64),
+            long_slots=aligned_zeros(4 * words, np.uint64),
             long_bytes=np.empty(16 * words + _BATCH_BYTES, np.uint8),
             used=np.zeros(USED_FIELDS, np.int64),
         )
@@ -134,7 +135,7 @@ class FastEncoder:
 
     def __init__(self, vocabulary: Vocabulary, id_dtype: np.dtype):
         self._id_dtype = id_dtype
-        self._local = threading.local()
+        self._idle: list[_Workspace] = []
         lengths = [len(token) for token in vocabulary.tokens]
         self._lengths = np.array(lengths, np.int64)
         self._offsets = np.cumsum([0, *lengths[:-1]], dtype=np.int64)
@@ -143,40 +144,39 @@ class FastEncoder:
         def warm_up() -> None:
             self._tables = build_merge_tables(vocabulary)
             self.encode(b"a")
-            ids = self.encode_block(block_of(b"a"), SpecialTokenFinder(()), {})
-            self._workspace().make_room()
+            ids = self.encode_block(block_of(b"a"), SpecialTokenFinder(["<|a|>"]), {})
+            self._idle.pop().make_room()
             self.decode(ids)
 
         prepare(_name_of(id_dtype), warm_up)
 
     def encode(self, text: bytes) -> np.ndarray:
-        """Return the ids of at most SMALL_BYTES of UTF-8 without special tokens, [tokens].
-
-        They are valid until this thread's next call.
-        """
-        workspace, size = self._workspace(), len(text)
+        """Return the ids of at most SMALL_BYTES of UTF-8 without special tokens, [tokens]."""
+        workspace, size = self._borrow(), len(text)
         workspace.text_view[:size] = text
-        count = encode_text(workspace.text, size, workspace.out, workspace.bundle)
-        while count < 0:
+        while (count := encode_text(workspace.text, size, workspace.out, workspace.bundle)) < 0:
             workspace.make_room()
-            count = encode_text(workspace.text, size, workspace.out, workspace.bundle)
-        return workspace.out[:count]
+        ids = workspace.out[:count].copy()
+        self._idle.append(workspace)
+        return ids
 
     def encode_block(self, block: Block, specials: SpecialTokenFinder, special_ids: Mapping[str, int]) -> np.ndarray:
-        """Return the ids of a block and of the special tokens in it, [tokens]; valid until this thread's next call.
+        """Return the ids of a block and of the special tokens in it, [tokens].
 
         Raises ValueError if the block is not UTF-8.
         """
-        segments = cut_at_specials(block.view, specials, special_ids)
-        workspace = self._workspace()
-        out = workspace.room_for(block.size + len(segments))
+        segments = cut_at_specials(block, specials, special_ids)
         progress, status = np.zeros(3, np.int64), np.full(1, -1, np.int64)
+        workspace = self._borrow()
+        out = workspace.room_for(block.size + len(segments))
         while not encode_segments(block.buffer, segments, out, progress, status, workspace.bundle):
             workspace.make_room()
+        ids = out[: progress[2]].copy()
+        self._idle.append(workspace)
         if status[0] >= 0:
             block.decode()  # says what is wrong, and raises
             raise AssertionError("the kernels and Python disagree about UTF-8")
-        return out[: progress[2]]
+        return ids
 
     def decode(self, ids: np.ndarray) -> bytes:
         """Return the bytes of ids, all of which must be in the vocabulary."""
@@ -184,22 +184,9 @@ class FastEncoder:
         count = decode_ids(np.ascontiguousarray(ids), self._offsets, self._lengths, self._token_bytes, out)
         return out[:count].tobytes()
 
-    def _workspace(self) -> _Workspace:
+    def _borrow(self) -> _Workspace:
+        """Take a workspace that no other call has meanwhile; it goes back to `_idle`, and is lost if anything fails."""
         try:
-            return self._local.workspace
-        except AttributeError:
-            self._local.workspace = _Workspace(self._tables, self._id_dtype)
-            return self._local.workspace
-
-
-def cut_at_specials(text: memoryview, specials: SpecialTokenFinder, special_ids: Mapping[str, int]) -> np.ndarray:
-    """Return the stretches around the special tokens of a text, as the kernels want them.
-
-    int64 [segments, 3]: begin, end, and the id of the special token behind it, or -1.
-    """
-    rows, begin = [], 0
-    for match_begin, match_end, special in specials.find_in_bytes(text):
-        rows.append((begin, match_begin, special_ids[special]))
-        begin = match_end
-    rows.append((begin, len(text), -1))
-    return np.array(rows, np.int64)
+            return self._idle.pop()
+        except IndexError:
+            return _Workspace(self._tables, self._id_dtype)

@@ -9,9 +9,11 @@ from transformerlm.tokenizer.blocks import Block, block_of
 from transformerlm.tokenizer.kernels import counting, learning
 from transformerlm.tokenizer.kernels.counting import HEADER
 from transformerlm.tokenizer.kernels.jit import is_compiled, prepare
-from transformerlm.tokenizer.kernels.memory import make_bundle
+from transformerlm.tokenizer.kernels.memory import aligned_zeros, make_bundle
 from transformerlm.tokenizer.kernels.pretokens import STARTS_CAPACITY
 from transformerlm.tokenizer.kernels.words import KEYS_CAPACITY, rehash
+from transformerlm.tokenizer.pretokenize import SpecialTokenFinder
+from transformerlm.tokenizer.segments import cut_documents
 from transformerlm.tokenizer.unicode_classes import class_bits
 from transformerlm.tokenizer.vocabulary import Merge
 
@@ -36,9 +38,9 @@ def prepare_training() -> None:
     def warm_up() -> None:
         counter, other = WordCounter(), WordCounter()
         text = b"abab a long word: internationalization"
-        counter.count(block_of(text), np.array([[0, len(text), -1]]))
+        counter.count(block_of(text), cut_documents(block_of(text), [len(text)], SpecialTokenFinder(["<|a|>"])))
         other.absorb(counter)
-        counter._make_room(2**17, 2**14, 2**21)
+        counter._make_room(FIRST_SLOTS, FIRST_SLOTS, 2 * FIRST_SLOTS)
         learner = MergeLearner(other.lay_out(), 4)
         list(learner.learn())
         learner._grow()
@@ -50,8 +52,8 @@ class WordCounter:
     """Count pretokens of the pattern of GPT-2; one for each thread, merged at the end."""
 
     def __init__(self) -> None:
-        self.slots = np.zeros(4 * FIRST_SLOTS, np.uint64)
-        self.long_slots = np.zeros(4 * FIRST_SLOTS, np.uint64)
+        self.slots = aligned_zeros(4 * FIRST_SLOTS, np.uint64)
+        self.long_slots = aligned_zeros(4 * FIRST_SLOTS, np.uint64)
         self.long_bytes = np.empty(FIRST_SLOTS, np.uint8)
         self.used = np.zeros(counting.USED_FIELDS, np.int64)
         self._scratch = [class_bits(), np.empty(STARTS_CAPACITY, np.uint32), np.empty(KEYS_CAPACITY, np.uint64)]
@@ -223,7 +225,7 @@ def _with_room(slots: np.ndarray, words: int, *, is_short: bool) -> np.ndarray:
         size *= 2
     if size == len(slots):
         return slots
-    larger = np.zeros(size, np.uint64)
+    larger = aligned_zeros(size, np.uint64)
     rehash(slots, larger, is_short)
     return larger
 

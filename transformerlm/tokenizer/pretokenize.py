@@ -10,7 +10,7 @@ Unicode tables of the installed `regex` module for all others.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import regex
 
@@ -106,7 +106,10 @@ class SpecialTokenFinder:
         # A regular expression takes the first alternative that fits, so the longest goes first.
         self._longest_first = sorted(special_tokens, key=len, reverse=True)
         self._expression = re.compile("|".join(map(re.escape, self._longest_first)))
-        self._bytes_expression = re.compile(b"|".join(re.escape(special.encode()) for special in self._longest_first))
+        encoded = [special.encode() for special in self._longest_first]
+        self._bytes_expression = re.compile(b"|".join(map(re.escape, encoded)))
+        self.common_bytes = _common_prefix(encoded)
+        """What all of them begin with; empty if there are none."""
 
     def segments(self, text: str) -> Iterator[tuple[str, bool]]:
         """Yield the text in order as (piece, is_special); no piece is empty."""
@@ -124,6 +127,11 @@ class SpecialTokenFinder:
         if self._longest_first:
             for match in self._bytes_expression.finditer(text):
                 yield match.start(), match.end(), str(match.group(), "utf-8")
+
+    def match_bytes(self, text: bytes | memoryview, place: int) -> tuple[int, str] | None:
+        """Return (end, special token) of the one that begins at a place in UTF-8 bytes, or None."""
+        match = self._bytes_expression.match(text, place)
+        return (match.end(), str(match.group(), "utf-8")) if match and self._longest_first else None
 
     def occur_in_bytes(self, text: bytes | memoryview) -> bool:
         """Tell whether UTF-8 bytes hold a special token."""
@@ -159,6 +167,14 @@ class SpecialTokenFinder:
     def _matches(self, text: str) -> Iterator[re.Match[str]]:
         # With no special tokens the expression is empty and would match everywhere.
         return self._expression.finditer(text) if self._longest_first else iter(())
+
+
+def _common_prefix(strings: Sequence[bytes]) -> bytes:
+    first, last = min(strings, default=b""), max(strings, default=b"")
+    length = next(
+        (index for index, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first)
+    )
+    return first[:length]
 
 
 def encode_utf8(text: str) -> bytes:

@@ -140,7 +140,7 @@ class Tokenizer:
         specials = self._find_specials(allowed_special)
         if self._encoders.choose(len(text)) is None:
             return np.array(self._encode_in_python(text, specials), self.id_dtype)
-        return self._encode_bytes(encode_utf8(text), specials).copy()
+        return self._encode_bytes(encode_utf8(text), specials)
 
     def encode_batch(self, texts: Iterable[str], allowed_special: AllowedSpecial = "all") -> list[list[int]]:
         """Return the token ids of each text."""
@@ -179,10 +179,9 @@ class Tokenizer:
 
         def encode(block: Block) -> np.ndarray:
             try:
-                ids = self._encode_block(block, specials)
+                return self._encode_block(block, specials)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}; convert the file to UTF-8") from None
-            return ids if threads == 1 else ids.copy()
 
         arrays = map_in_order(encode, file_blocks(path, self._pretokenizer, specials), threads)
         if output is None:
@@ -275,7 +274,7 @@ class Tokenizer:
         return SpecialTokenFinder(set(allowed_special))
 
     def _encode_bytes(self, text: bytes, specials: SpecialTokenFinder) -> np.ndarray:
-        """Return the ids of UTF-8 text, valid until this thread's next call."""
+        """Return the ids of UTF-8 text."""
         encoder = self._encoders.choose(0)
         if encoder is not None and len(text) <= encoder.small_bytes and not specials.occur_in_bytes(text):
             return encoder.encode(text)
@@ -285,7 +284,7 @@ class Tokenizer:
         return concatenate((self._encode_block(block, specials) for block in blocks), self.id_dtype)
 
     def _encode_block(self, block: Block, specials: SpecialTokenFinder) -> np.ndarray:
-        """Return the ids of a block, valid until this thread's next call."""
+        """Return the ids of a block."""
         encoder = self._encoders.choose(block.size)
         if encoder is None:
             return np.array(self._encode_in_python(block.decode(), specials), self.id_dtype)

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,9 +30,6 @@ from transformerlm.tokenizer.pretokenize import Pretokenizer, SpecialTokenFinder
 from transformerlm.tokenizer.streaming import map_in_order
 from transformerlm.tokenizer.tokenizer import Tokenizer
 from transformerlm.tokenizer.vocabulary import SINGLE_BYTES, Merge, Vocabulary, check_special_tokens
-
-if TYPE_CHECKING:
-    from transformerlm.tokenizer.fast_learning import WordCounter
 
 Progress = Callable[[int, int], None]
 """Called often with (bytes read so far, merges learned so far)."""
@@ -99,19 +95,6 @@ class _Texts:
             return
         for begin, end in pairwise([0, *self.ends]):
             yield str(self.block.view[begin:end], "utf-8")
-
-    def cut_at_specials(self, specials: SpecialTokenFinder) -> np.ndarray:
-        """Return the stretches between special tokens and ends of documents: int64 [segments, 3], begin and end, -1."""
-        if not specials.occur_in_bytes(self.block.view):
-            return np.array([(begin, end, -1) for begin, end in pairwise([0, *self.ends])], np.int64).reshape(-1, 3)
-        rows = []
-        for begin, end in pairwise([0, *self.ends]):
-            position = begin
-            for match_begin, match_end, _ in specials.find_in_bytes(self.block.view[begin:end]):
-                rows.append((position, begin + match_begin, -1))
-                position = begin + match_end
-            rows.append((position, end, -1))
-        return np.array(rows, np.int64).reshape(-1, 3)
 
 
 @dataclass
@@ -203,8 +186,8 @@ class BpeTrainer:
         if self.on_progress is not None:
             self.on_progress(self.report.bytes_read, merges_learned)
 
-    def _count(self, texts: Iterator[_Texts]) -> "Counter[str] | WordCounter":
-        """Count pretokens, in Python if the corpus turns out to be small."""
+    def _count(self, texts: Iterator[_Texts]) -> Counter[str] | np.ndarray:
+        """Count pretokens, in Python if the corpus turns out to be small; kernels return them laid out for learning."""
         if self.settings.backend == "python" or self._pretokenizer.pattern != "gpt2":
             return self._count_in_python(texts)
         held = []
@@ -238,9 +221,10 @@ class BpeTrainer:
         self.report.word_bytes = sum(len(word.encode()) * count for word, count in counts.items())
         return counts
 
-    def _count_with_kernels(self, texts: Iterable[_Texts]) -> "WordCounter":
-        """Count pretokens in threads, each with a table of its own."""
+    def _count_with_kernels(self, texts: Iterable[_Texts]) -> np.ndarray:
+        """Count pretokens in threads, each with a table of its own; returns what MergeLearner wants."""
         from transformerlm.tokenizer.fast_learning import WordCounter, prepare_training
+        from transformerlm.tokenizer.segments import cut_documents
 
         prepare_training()
         counters = [WordCounter() for _ in range(self.settings.threads)]
@@ -251,7 +235,7 @@ class BpeTrainer:
         def count(text: _Texts) -> None:
             counter = idle.get()
             try:
-                counter.count(text.block, text.cut_at_specials(self._specials))
+                counter.count(text.block, cut_documents(text.block, text.ends, self._specials))
             except ValueError as error:
                 raise ValueError(f"{text.source}{error}; convert it to UTF-8") from None
             finally:
@@ -260,13 +244,13 @@ class BpeTrainer:
         for _ in map_in_order(count, texts, self.settings.threads):
             pass
         total, *others = counters
-        for other in others:
-            total.absorb(other)
+        while others:
+            total.absorb(others.pop())
         report = self.report
         report.words, report.distinct_words, report.word_bytes = total.words, total.distinct_words, total.word_bytes
-        return total
+        return total.lay_out()
 
-    def _learn(self, counts: "Counter[str] | WordCounter") -> list[Merge]:
+    def _learn(self, counts: Counter[str] | np.ndarray) -> list[Merge]:
         max_merges = self.settings.vocab_size - len(SINGLE_BYTES) - len(self.settings.special_tokens)
         self.report.tokens = self.report.word_bytes
         if isinstance(counts, Counter) and not self._is_worth_kernels():
@@ -279,7 +263,7 @@ class BpeTrainer:
         from transformerlm.tokenizer.fast_learning import MergeLearner, lay_out_counts, prepare_training
 
         prepare_training()
-        learner = MergeLearner(lay_out_counts(counts) if isinstance(counts, Counter) else counts.lay_out(), max_merges)
+        learner = MergeLearner(lay_out_counts(counts) if isinstance(counts, Counter) else counts, max_merges)
         for merges_learned in learner.learn():
             self._show(merges_learned)
         self.report.tokens = self.report.word_bytes - learner.tokens_saved

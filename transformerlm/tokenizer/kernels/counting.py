@@ -9,6 +9,7 @@ from transformerlm.tokenizer.kernels.memory import load32, load64, store64, view
 from transformerlm.tokenizer.kernels.pretokens import ONE, ZERO, find_starts
 from transformerlm.tokenizer.kernels.words import (
     KEY_BYTES,
+    KEYS_AT_ONCE,
     LONGEST_SHORT_WORD,
     find_long,
     find_short,
@@ -88,10 +89,11 @@ def count_words(text, begin, words, starts, keys, table):
     """Count a batch of pretokens, `starts` counted from `begin`."""
     slots = table.slots
     slot_mask = slots.size // 4 - 1
-    make_keys(text, begin, starts, words, slots, slot_mask, keys)
     for index in range(words):
-        key0, key1 = load64(keys, index * KEY_BYTES), load64(keys, index * KEY_BYTES + 8)
-        slot = np.int64(load64(keys, index * KEY_BYTES + 16))
+        key = (index & (KEYS_AT_ONCE - 1)) * KEY_BYTES
+        if key == 0:
+            make_keys(text, begin, starts, index, min(words, index + KEYS_AT_ONCE), slots, slot_mask, keys)
+        key0, key1, slot = load64(keys, key), load64(keys, key + 8), np.int64(load64(keys, key + 16))
         if load64(slots, slot + 8) == key1 and load64(slots, slot) == key0:
             store64(slots, slot + 16, load64(slots, slot + 16) + ONE)
             continue

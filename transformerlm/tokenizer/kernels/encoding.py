@@ -14,6 +14,7 @@ from transformerlm.tokenizer.kernels.merging import LONGEST_MASKED_WORD, MergeTa
 from transformerlm.tokenizer.kernels.pretokens import ZERO, find_starts
 from transformerlm.tokenizer.kernels.words import (
     KEY_BYTES,
+    KEYS_AT_ONCE,
     LONGEST_SHORT_WORD,
     find_long,
     find_short,
@@ -75,7 +76,7 @@ def has_room(cache, words):
     )
 
 
-@kernel
+@inlined
 def encode_new_word(text, position, length, slot, key0, key1, out, out_at, tables, cache, scratch):
     """Merge a short word, append its ids and remember them in an empty slot; returns the end of `out`."""
     count = merge_masked(text, position, length, tables, scratch.symbols, scratch.ranks)
@@ -159,10 +160,11 @@ def encode_words(text, begin, words, out, out_at, tables, cache, scratch):
     """Append the ids of a batch of pretokens, scratch.starts counted from `begin`; returns the end of `out`."""
     slots, keys, starts = cache.slots, scratch.keys, scratch.starts
     slot_mask = slots.size // 4 - 1
-    make_keys(text, begin, starts, words, slots, slot_mask, keys)
     for index in range(words):
-        key0, key1 = load64(keys, index * KEY_BYTES), load64(keys, index * KEY_BYTES + 8)
-        slot = np.int64(load64(keys, index * KEY_BYTES + 16))
+        key = (index & (KEYS_AT_ONCE - 1)) * KEY_BYTES
+        if key == 0:
+            make_keys(text, begin, starts, index, min(words, index + KEYS_AT_ONCE), slots, slot_mask, keys)
+        key0, key1, slot = load64(keys, key), load64(keys, key + 8), np.int64(load64(keys, key + 16))
         if load64(slots, slot + 8) != key1 or load64(slots, slot) != key0:
             start = np.int64(load32(starts, index << 2))
             length = np.int64(load32(starts, (index << 2) + 4)) - start

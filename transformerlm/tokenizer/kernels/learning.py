@@ -112,7 +112,7 @@ def compare_tokens(first, second, tokens):
     return np.int64(tokens.lengths[first]) - np.int64(tokens.lengths[second])
 
 
-@kernel
+@inlined
 def wins_tie(first, second, pairs, tokens):
     """Tell whether the first of two pairs that occur equally often is the greater, left token first."""
     order = compare_tokens(pairs.lefts[first], pairs.lefts[second], tokens)
@@ -127,7 +127,7 @@ def is_better(count1, pair1, count2, pair2, pairs, tokens):
     return count1 > count2 or (count1 == count2 and wins_tie(pair1, pair2, pairs, tokens))
 
 
-@kernel
+@inlined
 def sift_down(heap, size, place, pairs, tokens):
     """Let the entry at a place sink to where it belongs."""
     count, pair = heap.counts[place], heap.pairs[place]
@@ -147,7 +147,7 @@ def sift_down(heap, size, place, pairs, tokens):
     heap.counts[place], heap.pairs[place] = count, pair
 
 
-@kernel
+@inlined
 def push(heap, numbers, pair, pairs, tokens):
     """Add a pair with its count."""
     place, count = numbers[HEAP_SIZE], pairs.counts[pair]
@@ -180,7 +180,7 @@ def refill(heap, numbers, pairs, tokens):
     numbers[THRESHOLD], numbers[HEAP_SIZE] = threshold, size
 
 
-@kernel
+@inlined
 def pop_best(heap, numbers, pairs, tokens):
     """Take the best pair out of the heap; returns its number, or -1 if no pair is left."""
     while True:
@@ -320,7 +320,7 @@ def join_in_word(records, place, left, right, symbol, changes, num_touched, num_
     return num_touched, num_events
 
 
-@kernel
+@inlined
 def enter_changes(left, right, symbol, changes, num_touched, num_events, pairs, numbers):
     """Bring the table of pairs up to date after a merge, and forget the changes; returns the first new pair."""
     side = changes.lost.size >> 1
@@ -344,7 +344,7 @@ def enter_changes(left, right, symbol, changes, num_touched, num_events, pairs, 
     return first_new
 
 
-@kernel
+@inlined
 def merge_pair(best, records, changes, pairs, tokens, numbers):
     """Join a pair wherever it stands; returns the first of the new pairs."""
     left, right = np.int64(pairs.lefts[best]), np.int64(pairs.rights[best])

@@ -19,6 +19,8 @@ from numba.extending import intrinsic
 
 from transformerlm.tokenizer.kernels.jit import IS_CHECKED, inlined
 
+CACHE_LINE_BYTES = 64
+
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 _BYTES64 = ir.VectorType(_I8, 64)
 _WORDS16 = ir.VectorType(_I32, 16)
@@ -133,6 +135,20 @@ def _classify_ascii(typingctx, array, offset):
 
 
 @intrinsic
+def _find_byte(typingctx, array, offset, byte):
+    _require_array(array)
+
+    def codegen(context, builder, signature, arguments):
+        block = builder.load(_pointer(context, builder, signature, arguments, _BYTES64))
+        block.align = 1
+        wanted = builder.insert_element(ir.Constant(_BYTES64, ir.Undefined), arguments[2], ir.Constant(_I32, 0))
+        everywhere = builder.shuffle_vector(wanted, wanted, ir.Constant(ir.VectorType(_I32, 64), [0] * 64))
+        return builder.bitcast(builder.icmp_unsigned("==", block, everywhere), _I64)
+
+    return types.uint64(array, types.int64, types.uint8), codegen
+
+
+@intrinsic
 def _minimum16(typingctx, array, offset):
     _require_array(array)
 
@@ -170,6 +186,14 @@ def make_bundle(arrays: Sequence[np.ndarray]) -> np.ndarray:
     takes. The caller keeps the arrays alive as long as the bundle.
     """
     return np.array([(array.ctypes.data, array.size) for array in arrays], np.int64)
+
+
+def aligned_zeros(size: int, dtype: type) -> np.ndarray:
+    """Return zeros that begin with a cache line, [size]: entries of 32 bytes then never straddle two."""
+    item_bytes = np.dtype(dtype).itemsize
+    raw = np.zeros(size * item_bytes + CACHE_LINE_BYTES, np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE_BYTES
+    return raw[start : start + size * item_bytes].view(dtype)
 
 
 @inlined
@@ -245,6 +269,13 @@ def classify_ascii(text, offset):
     """Classify 64 bytes: uint64 masks (letters, numbers, spaces, blanks, apostrophes, non-ASCII), bit i for byte i."""
     check_range(text, offset, 64)
     return _classify_ascii(text, offset)
+
+
+@inlined
+def find_byte(text, offset, byte):
+    """Return which of 64 bytes equal one (uint8): a uint64 mask, bit i for byte i."""
+    check_range(text, offset, 64)
+    return _find_byte(text, offset, byte)
 
 
 @inlined

@@ -81,7 +81,7 @@ def _lowest_rank(ranks, length):
     return rank, left
 
 
-@kernel
+@inlined
 def merge_masked(text, position, length, tables, symbols, ranks):
     """Merge a word of at most 63 bytes; returns the number of ids, which lie in symbols[: n].
 

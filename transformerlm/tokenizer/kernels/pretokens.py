@@ -13,6 +13,7 @@ from transformerlm.tokenizer.kernels.jit import inlined, kernel
 from transformerlm.tokenizer.kernels.memory import (
     classify_ascii,
     count_ones,
+    find_byte,
     load8,
     load64,
     store32,
@@ -21,8 +22,10 @@ from transformerlm.tokenizer.kernels.memory import (
 
 BATCH = 1024
 """Starts found by one call, at the most 63 more."""
-STARTS_CAPACITY = BATCH + 64 + 16
-"""Room that `find_starts` may write to: a full block behind the last but one start, and `emit`'s sixteen at once."""
+AT_ONCE = 24
+"""Starts that `emit` writes without asking how many there are: few blocks of text have more."""
+STARTS_CAPACITY = BATCH + 64 + AT_ONCE
+"""Room that `find_starts` may write to: a full block behind the last but one start, and what `emit` writes too much."""
 
 WORDS_PER_CLASS_ROW = 4  # of class_bits: letters, numbers, spaces, and one unused so that rows do not straddle lines
 
@@ -217,15 +220,15 @@ def patch_contractions(text, position, end, apostrophes, starts):
 
 @inlined
 def emit(starts, count, offset, mask):
-    """Append offset + i for every set bit i; writes at least 16 entries, of which the last may be meant for nobody.
+    """Append offset + i for every set bit i; writes at least AT_ONCE entries, though the last may be meant for nobody.
 
-    Most blocks hold fewer than 16 starts, and a fixed number of rounds costs no mispredicted branch.
+    A fixed number of rounds costs no mispredicted branch.
     """
     total = count_ones(mask)
-    for index in range(16):
+    for index in range(AT_ONCE):
         store32(starts, (count + index) << 2, np.uint64(offset + trailing_zeros(mask | (ONE << LAST))))
         mask &= mask - ONE
-    for index in range(16, total):
+    for index in range(AT_ONCE, total):
         store32(starts, (count + index) << 2, np.uint64(offset + trailing_zeros(mask)))
         mask &= mask - ONE
     return count + total
@@ -269,3 +272,20 @@ def find_starts(text, begin, end, class_bits, starts, status):
             return count, end
         if count >= BATCH:
             return count - 1, begin + np.int64(starts[count - 1])
+
+
+@kernel
+def find_pairs(text, end, first, second, places):
+    """Find where two bytes (uint8) stand side by side in text[: end]: where a special token may begin.
+
+    text: uint8, PADDING bytes longer.  places: int64, filled as far as it goes.  Returns how many places there are.
+    """
+    found = 0
+    for position in range(0, end, 64):
+        mask = find_byte(text, position, first) & find_byte(text, position + 1, second)
+        while mask != ZERO:
+            if found < places.size:
+                places[found] = position + trailing_zeros(mask)
+            found += 1
+            mask &= mask - ONE
+    return found

@@ -13,12 +13,14 @@ import numpy as np
 
 from transformerlm.tokenizer.kernels.jit import inlined, kernel
 from transformerlm.tokenizer.kernels.memory import load8, load32, load64, prefetch, store64
-from transformerlm.tokenizer.kernels.pretokens import BATCH, ONE, ZERO
+from transformerlm.tokenizer.kernels.pretokens import ONE, ZERO
 
 LONGEST_SHORT_WORD = 15
 SLOT_BYTES = 32
 KEY_BYTES = 24
-KEYS_CAPACITY = 3 * (BATCH + 64)
+KEYS_AT_ONCE = 128
+"""Words whose slots are fetched before the first of them is needed; a power of two."""
+KEYS_CAPACITY = 3 * KEYS_AT_ONCE
 
 _MULTIPLIER0 = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio; an odd number with its bits well spread
 _MULTIPLIER1 = np.uint64(0xA0761D6478BD642F)  # another such
@@ -27,7 +29,7 @@ _MIX = np.uint64(29)
 
 
 def _short_masks() -> np.ndarray:
-    """Return, for lengths 0 to 16, the masks of the two words and the length in its place: uint64 [17, 3].
+    """Return, for lengths 0 to 16, the masks of the two words and the length in its place: uint64 [3 * 17].
 
     Length 16 stands for every long word; its key equals that of no short one.
     """
@@ -35,7 +37,7 @@ def _short_masks() -> np.ndarray:
     for length in range(LONGEST_SHORT_WORD + 1):
         masks[length] = ((1 << 8 * min(length, 8)) - 1, (1 << 8 * max(length - 8, 0)) - 1, length << 56)
     masks[LONGEST_SHORT_WORD + 1, 2] = 0xFF << 56
-    return masks
+    return masks.reshape(-1)
 
 
 _MASKS = _short_masks()
@@ -65,20 +67,21 @@ def hash_long(text, position, length):
 
 
 @inlined
-def make_keys(text, begin, starts, words, slots, slot_mask, keys):
-    """Write key0, key1 and the byte offset of the first slot of each word, and fetch those slots into the cache.
+def make_keys(text, begin, starts, first, last, slots, slot_mask, keys):
+    """Write key0, key1 and the byte offset of the first slot of some words, and fetch those slots into the cache.
 
-    Doing so for a whole batch hides the memory's latency: the slots arrive while later keys are made.
+    Doing so for many words hides the memory's latency: the slots arrive while later keys are made.
     """
-    start = np.int64(load32(starts, 0))
-    for index in range(words):
-        end = np.int64(load32(starts, (index << 2) + 4))
+    start = np.int64(load32(starts, first << 2))
+    for index in range(last - first):
+        end = np.int64(load32(starts, ((first + index) << 2) + 4))
         length, position = end - start, begin + start
         start = end
         if length > LONGEST_SHORT_WORD:
             length = LONGEST_SHORT_WORD + 1
-        key0 = load64(text, position) & _MASKS[length, 0]
-        key1 = (load64(text, position + 8) & _MASKS[length, 1]) | _MASKS[length, 2]
+        mask = length * (3 * 8)
+        key0 = load64(text, position) & load64(_MASKS, mask)
+        key1 = (load64(text, position + 8) & load64(_MASKS, mask + 8)) | load64(_MASKS, mask + 16)
         slot = (np.int64(hash_short(key0, key1)) & slot_mask) * SLOT_BYTES
         prefetch(slots, slot)
         store64(keys, index * KEY_BYTES, key0)
