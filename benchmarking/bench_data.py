@@ -64,9 +64,9 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     """Measure everything in a folder, and print it."""
     tokenizer = load_tokenizer(tokenizer_section())
     corpora = {}
-    for megabytes in (max(1, options.megabytes // 10), options.megabytes):
+    for megabytes in (options.megabytes / 10, options.megabytes):
         corpora[megabytes] = folder / f"corpus_{megabytes}.jsonl"
-        write_corpus(corpora[megabytes], megabytes * 10**6, options.text)
+        write_corpus(corpora[megabytes], int(megabytes * 10**6), options.text)
     text_bytes, tokens, seconds = measure_tokenizer(corpora[options.megabytes], tokenizer)
     bytes_per_token = text_bytes / tokens
     print(f"{options.megabytes} MB, {bytes_per_token:.2f} bytes per token, {os.cpu_count()} cores\n")
@@ -75,7 +75,7 @@ def measure(folder: Path, options: argparse.Namespace) -> None:
     runs = []
     for megabytes, corpus in corpora.items():
         done = measure_preparing(corpus, folder / f"out_{megabytes}", options.workers)
-        name = f"prepare {megabytes} MB, {options.workers} processes"
+        name = f"prepare {megabytes:g} MB, {options.workers} processes"
         print_line(name, done.text_bytes / done.seconds, done.tokens / done.seconds, done.peak_mebibytes)
         runs.append(done)
     small, large = runs

@@ -99,20 +99,24 @@ class IndexedRows(Iterator[dict[str, Any]]):
             document = int(epoch.documents[at])
             begin = inside - (int(epoch.ends[at]) - int(self.lengths[document]))
             piece = self.arrays[document][begin : begin + missing]
-            self._check(piece, document)
             pieces.append(piece)
             documents.append(document)
             start, missing = start + len(piece), missing - len(piece)
         self._origin = f"{self.name}, epoch {number}, documents {documents[0]} .. {documents[-1]}"
-        return np.concatenate(pieces)
+        row = np.concatenate(pieces)
+        if row.min() < 0 or row.max() >= self.limit:
+            self._refuse(pieces, documents)
+        return row
 
-    def _check(self, piece: np.ndarray, document: int) -> None:
-        worst = piece.max() if piece.min() >= 0 else piece.min()
-        if not 0 <= worst < self.limit:
-            raise ValueError(
-                f"{self.name}: document {document} holds the token id {worst}, and the vocabulary has {self.limit}; "
-                "the files were prepared with another tokenizer: prepare them with this one"
-            )
+    def _refuse(self, pieces: list[np.ndarray], documents: list[int]) -> None:
+        """Name the document with an integer that should not be there."""
+        for piece, document in zip(pieces, documents, strict=True):
+            worst = piece.max() if piece.min() >= 0 else piece.min()
+            if not 0 <= worst < self.limit:
+                raise ValueError(
+                    f"{self.name}: document {document} holds the token id {worst}, and the vocabulary has "
+                    f"{self.limit}; the files were prepared with another tokenizer: prepare them with this one"
+                )
 
     def _epoch(self, number: int) -> _Epoch:
         if number not in self._epochs:

@@ -140,9 +140,10 @@ class PaddedRows(Iterator[Row]):
     def __next__(self) -> Row:
         values = next(self.source)[: self.row_length]
         self.values_read += len(values)
-        tokens = torch.full((self.row_length,), self.pad, dtype=torch.int64)
-        tokens[: len(values)] = torch.from_numpy(values.astype(np.int64))
-        return {"tokens": tokens, "valid": torch.arange(self.row_length) < len(values)}
+        tokens = np.full(self.row_length, self.pad, dtype=np.int64)
+        valid = np.zeros(self.row_length, dtype=np.bool_)
+        tokens[: len(values)], valid[: len(values)] = values, True
+        return {"tokens": torch.from_numpy(tokens), "valid": torch.from_numpy(valid)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the source's state."""
