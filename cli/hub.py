@@ -47,17 +47,16 @@ def load_dataset(data: CorpusSection, split: str, *, streaming: bool) -> Any:
     datasets.config.STREAMING_READ_SERVER_UNAVAILABLE_RETRY_INTERVAL = 0
     datasets.config.STREAMING_READ_RATE_LIMIT_RETRY_INTERVAL = 0
     options: dict[str, Any] = {"sample_by": data.sample_by} if data.dataset_name == "text" else {}
-    load = functools.partial(
-        datasets.load_dataset,
-        data.dataset_name,
-        data.dataset_config or None,
-        data_files=data.model_dump(mode="json")["data_files"],
-        split=split,
-        streaming=streaming,
-        **options,
-    )
     try:
-        return make_retry(max_failures=3).call(load, data.dataset_name)
+        # Here the Hub's own client tries six times, waits longer each time, and says so.
+        return datasets.load_dataset(
+            data.dataset_name,
+            data.dataset_config or None,
+            data_files=data.model_dump(mode="json")["data_files"],
+            split=split,
+            streaming=streaming,
+            **options,
+        )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(
             f"data.dataset_name: {data.dataset_name!r} cannot be loaded: {error}. Without a network, name your own "
@@ -123,8 +122,8 @@ def require_text(record: dict[str, Any], field: str) -> str:
     return text
 
 
-def make_retry(max_failures: int = 6) -> Retry:
-    """Return what waits for errors of the network: about a minute, for six in a row."""
+def make_retry() -> Retry:
+    """Return what waits for errors of the network while reading: about a minute, for six in a row."""
     import httpx
 
     errors: tuple[type[Exception], ...] = (OSError, httpx.HTTPError)
@@ -134,7 +133,7 @@ def make_retry(max_failures: int = 6) -> Retry:
         pass
     else:
         errors = (*errors, aiohttp.ClientError)
-    return Retry(errors, is_transient, remark, max_failures)
+    return Retry(errors, is_transient, remark)
 
 
 def is_transient(error: BaseException) -> bool:
