@@ -17,6 +17,11 @@ def say(text: str, stream: TextIO | None = None) -> None:
         silence(stream)
 
 
+def remark(text: str) -> None:
+    """Print a warning of a long run."""
+    say(f"warning: {text}", sys.stderr)
+
+
 def prepare_streams() -> None:
     """Open what the shell closed (`>&-`), and show warnings as one line."""
     if sys.stdout is None:

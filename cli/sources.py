@@ -1,24 +1,27 @@
-"""From [data] to batches: the embedded corpus, local files, the Hub, or prepared Megatron files."""
+"""From [data] to batches.
 
-from collections.abc import Callable, Iterator
+records -> shuffled -> encoded -> packed or padded rows -> batches -> prefetched       trainkit/data draws it
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count, islice
 from typing import Any
 
-from config.sections.data import (
-    STORIES,
-    CorpusSection,
-    DataSection,
-    DocumentsSection,
-    MegatronSection,
-    RowsSection,
-    TokenizerFilesSection,
-)
-from trainkit.data.documents import Documents, IndexedDocuments, Shard, StreamedDocuments
+import numpy as np
+
+from cli.corpora import Corpus, Reading, open_corpus
+from cli.output import remark
+from cli.tokens import encode_text
+from config.sections.data import DataSection, DocumentsSection, MegatronSection, RowsSection
+from trainkit.data.documents import Shard
+from trainkit.data.encoding import BadRecords, Encoded
+from trainkit.data.indexed_rows import IndexedRows, Order
 from trainkit.data.megatron_indexed import MegatronIndexedDataset
-from trainkit.data.packing import Batches, Encoded, PackedRows, PaddedRows
+from trainkit.data.packing import Batches, PackedRows, PaddedRows, RowLayout
+from trainkit.data.prefetch import Prefetched
 from trainkit.data.shuffling import Shuffled
-from transformerlm.synthetic import stories
+from trainkit.protocols import BatchSource
 from transformerlm.tokenizer import Tokenizer
 
 
@@ -36,11 +39,6 @@ class RowShape:
         return self.context_length + self.lookahead
 
 
-def load_tokenizer(section: TokenizerFilesSection) -> Tokenizer:
-    """Read the three files of a tokenizer."""
-    return Tokenizer.from_files(section.vocab_path, section.merges_path, section.special_tokens_path)
-
-
 def build_train_batches(data: DataSection, tokenizer: Tokenizer, shape: RowShape, shard: Shard) -> Batches:
     """Return one rank's endless, shuffled training batches."""
     return _build_batches(data, tokenizer, shape, shard, is_training=True)
@@ -51,143 +49,81 @@ def build_val_batches(data: DataSection, tokenizer: Tokenizer, shape: RowShape, 
     return _build_batches(data, tokenizer, shape, shard, is_training=False)
 
 
+@contextmanager
+def prefetched(batches: Batches, data: DataSection, *, pin_memory: bool) -> Iterator[BatchSource]:
+    """Have the batches made in the background for the length of the block, if [data] wants that."""
+    if not data.prefetch_batches:
+        yield batches
+        return
+    source = Prefetched(batches, data.prefetch_batches, pin_memory)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
 def _build_batches(
     data: DataSection, tokenizer: Tokenizer, shape: RowShape, shard: Shard, *, is_training: bool
 ) -> Batches:
-    documents = Encoded(_open_documents(data, shard, is_training), _encoder(data, tokenizer))
-    if isinstance(data, RowsSection):
-        pad = tokenizer.end_of_text_id if data.pad_token_id is None else data.pad_token_id
-        return Batches(PaddedRows(documents, shape.row_length, pad), shape.batch_size)
-    return Batches(PackedRows(documents, shape.row_length, overlap=shape.lookahead), shape.batch_size)
-
-
-def _encoder(data: DataSection, tokenizer: Tokenizer) -> Callable[[Any], Any]:
-    """Return what turns a document into ids: the end-of-text token opens each, and in a row of its own closes it."""
-    end = tokenizer.end_of_text_id
-    if isinstance(data, MegatronSection):
-        return lambda tokens: tokens  # prepared with its end-of-text tokens
-    if isinstance(data, RowsSection):
-        return lambda text: [end, *tokenizer.encode(text, allowed_special="none"), end]
-    return lambda text: [end, *tokenizer.encode(text, allowed_special="none")]
-
-
-def _open_documents(data: DataSection, shard: Shard, is_training: bool) -> Documents[Any]:
-    if isinstance(data, MegatronSection):
-        prefix = data.megatron_train_prefix if is_training else data.megatron_val_prefix
-        dataset = MegatronIndexedDataset(prefix)
-        seed = data.shuffle_seed if is_training else None
-        return IndexedDocuments(dataset.__getitem__, len(dataset), prefix, shard, is_training, seed)
-    split = data.train_split if is_training else data.val_split
-    if data.dataset_name == STORIES:
-        return open_stories(split, shard)
-    if data.streaming:
-        return _open_stream(data, split, shard, is_training)
-    rows = load_documents(data, split, streaming=False)
-    seed = data.shuffle_seed if is_training and data.shuffle_buffer_size else None
-    return IndexedDocuments(
-        lambda index: _text_of(rows[index], data), len(rows), _name(data, split), shard, is_training, seed
+    rows = (
+        _index_rows(data, tokenizer, shape, shard, is_training)
+        if isinstance(data, MegatronSection)
+        else _stream_rows(data, tokenizer, shape, shard, is_training)
     )
+    return Batches(rows, shape.batch_size, _describe_pipeline(data, shape))
 
 
-def open_stories(split: str, shard: Shard) -> IndexedDocuments[str]:
-    """Return the embedded corpus: an endless sequence of stories, each a function of its index."""
-    return IndexedDocuments(lambda index: stories.story(split, index), None, f"{STORIES} {split}", shard)
+def _stream_rows(
+    data: DocumentsSection, tokenizer: Tokenizer, shape: RowShape, shard: Shard, is_training: bool
+) -> PackedRows | PaddedRows:
+    arrays = _encode(data, tokenizer, _shuffle(data, shard, is_training))
+    if isinstance(data, RowsSection):
+        return PaddedRows(arrays, shape.row_length, data.pad_token_id)
+    separator = tokenizer.end_of_text_id if data.mask_documents else None
+    return PackedRows(arrays, RowLayout(shape.row_length, shape.lookahead, separator))
 
 
-def _open_stream(data: DocumentsSection, split: str, shard: Shard, is_training: bool) -> Documents[Any]:
-    from datasets.distributed import split_dataset_by_node
+def _shuffle(data: DocumentsSection, shard: Shard, is_training: bool) -> Corpus:
+    """Open the training split in random order, or the validation split as it is."""
+    split = data.train_split if is_training else data.val_split
+    is_shuffled = is_training and data.shuffle_buffer_size > 0
+    seed = data.shuffle_seed if is_shuffled else None
+    corpus = open_corpus(data, Reading(split, shard, is_training, data.streaming, seed))
+    if corpus.is_shuffled or not is_shuffled:
+        return corpus
+    records = Shuffled(corpus.records, data.shuffle_buffer_size, data.shuffle_seed + shard.rank)
+    return Corpus(records, corpus.decode, is_shuffled=True)
 
-    def open_dataset() -> Any:
-        dataset = load_documents(data, split, streaming=True).dataset
-        return ReadableStream(split_dataset_by_node(dataset, rank=shard.rank, world_size=shard.size), data, split)
 
-    texts = StreamedDocuments(open_dataset, lambda record: _text_of(record, data), _name(data, split), is_training)
-    if is_training and data.shuffle_buffer_size:
-        return Shuffled(texts, data.shuffle_buffer_size, data.shuffle_seed + shard.rank)
-    return texts
+def _encode(data: DocumentsSection, tokenizer: Tokenizer, corpus: Corpus) -> Encoded:
+    """Turn documents into ids: the end-of-text token opens each, and in a row of its own closes it."""
+    end = np.asarray([tokenizer.end_of_text_id], dtype=tokenizer.id_dtype)
+    closing = [end] if isinstance(data, RowsSection) else []
+
+    def encode(payload: Any) -> np.ndarray:
+        return np.concatenate([end, encode_text(tokenizer, corpus.decode(payload)), *closing])
+
+    return Encoded(corpus.records, encode, BadRecords(data.on_bad_record, remark), data.num_workers)
 
 
-def read_texts(data: CorpusSection, split: str, max_documents: int | None = None) -> Iterator[str]:
-    """Yield a corpus's documents once, in order, for reading without training."""
-    if data.dataset_name == STORIES:
-        texts = (stories.story(split, index) for index in count())
+def _index_rows(
+    data: MegatronSection, tokenizer: Tokenizer, shape: RowShape, shard: Shard, is_training: bool
+) -> IndexedRows:
+    prefix = data.megatron_train_prefix if is_training else data.megatron_val_prefix
+    dataset = MegatronIndexedDataset(prefix)
+    if np.issubdtype(dataset.dtype, np.floating):
+        raise ValueError(f"{prefix}.idx: holds {dataset.dtype.name} numbers, not token ids; name files of tokens")
+    separator = tokenizer.end_of_text_id if data.mask_documents else None
+    layout = RowLayout(shape.row_length, shape.lookahead, separator)
+    order = Order(shard, data.shuffle_seed if is_training else None, repeat=is_training)
+    return IndexedRows(dataset, layout, order, prefix, tokenizer.vocab_size)
+
+
+def _describe_pipeline(data: DataSection, shape: RowShape) -> str:
+    """Name what decides what a position means: resuming under another name is refused."""
+    if isinstance(data, MegatronSection):
+        source = data.megatron_train_prefix
     else:
-        texts = (_text_of(record, data) for record in load_documents(data, split, streaming=True))
-    return islice(texts, max_documents)
-
-
-def load_documents(data: CorpusSection, split: str, *, streaming: bool) -> Any:
-    """Open a split through `datasets`; raises ValueError naming the dataset if it cannot be had."""
-    import datasets  # takes seconds, and the embedded corpus does not need it
-
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is said once, by us
-    options: dict[str, Any] = {"sample_by": data.sample_by} if data.dataset_name == "text" else {}
-    try:
-        dataset = datasets.load_dataset(
-            data.dataset_name,
-            data.dataset_config or None,
-            data_files=data.model_dump(mode="json")["data_files"],
-            split=split,
-            streaming=streaming,
-            **options,
-        )
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise explain_unreadable(error, data, split) from error
-    return ReadableStream(dataset, data, split) if streaming else dataset
-
-
-class ReadableStream:
-    """A streamed dataset that says which files could not be read: its errors come while it is read."""
-
-    def __init__(self, dataset: Any, data: CorpusSection, split: str) -> None:
-        self.dataset, self.data, self.split = dataset, data, split
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        try:
-            yield from self.dataset
-        except (OSError, ValueError) as error:
-            raise explain_unreadable(error, self.data, self.split) from error
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the dataset's position."""
-        return self.dataset.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a saved position."""
-        self.dataset.load_state_dict(state)
-
-
-def explain_unreadable(error: Exception, data: CorpusSection, split: str) -> ValueError:
-    """Return an error that names the key, the files and the remedy."""
-    name = _name(data, split)
-    if data.data_files is None:
-        return ValueError(
-            f"data.dataset_name: {name!r} cannot be loaded: {error}. Without a network, name your own files "
-            '(dataset_name = "text", "json" or "parquet" with data_files), or use "synthetic/stories"'
-        )
-    causes = [error, error.__cause__, error.__context__]
-    if any(isinstance(cause, UnicodeDecodeError) for cause in causes):
-        return ValueError(f"data.data_files: {name} is not UTF-8 text; convert it, as with iconv -t UTF-8")
-    reason = str(causes[1] or error).rstrip(".")
-    return ValueError(f"data.data_files: {name} cannot be read: {reason}; is it {data.dataset_name}?")
-
-
-def _text_of(record: dict[str, Any], data: CorpusSection) -> str:
-    text = record.get(data.text_field)
-    if isinstance(text, str):
-        return text
-    if data.text_field not in record:
-        raise ValueError(f'data.text_field: no field "{data.text_field}" in {_name(data)}; it has {", ".join(record)}')
-    raise ValueError(f'data.text_field: "{data.text_field}" of {_name(data)} holds {text!r}, which is not text')
-
-
-def _name(data: CorpusSection, split: str = "") -> str:
-    if data.data_files is None:
-        return f"{data.dataset_name} {split}".rstrip()
-    files = data.data_files
-    return _shorten(files if isinstance(files, str) else data.model_dump(mode="json")["data_files"])
-
-
-def _shorten(data_files: object) -> str:
-    text = str(data_files)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        way = "streamed" if data.streaming else "indexed"
+        source = f"{data.dataset_name} {data.train_split}, {way}"
+    return f"{data.pipeline_mode} rows of {shape.row_length} from {source}"

@@ -37,7 +37,7 @@ def read_documents(trainer: BpeTrainer, data: TokenizerCorpusSection) -> Iterato
         assert data.max_documents is not None, "the schema requires it"
         yield from (stories.story(data.split, index) for index in range(data.max_documents))
     else:
-        from cli.sources import read_texts  # loads torch, which takes seconds
+        from cli.corpora import read_texts
 
         yield from read_texts(data, data.split, data.max_documents)
 

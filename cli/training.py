@@ -10,13 +10,15 @@ import torch
 from cli.build import build_generation, build_objective, build_shape, build_trainer_settings
 from cli.output import prepare_streams, say
 from cli.sampling import SamplingCallback
-from cli.sources import RowShape, build_train_batches, build_val_batches, load_tokenizer
+from cli.sources import RowShape, build_train_batches, build_val_batches, prefetched
 from cli.summary import print_summary
+from cli.tokens import load_tokenizer
 from config.io import dump_toml
 from config.roots import TrainConfig
 from trainkit.callbacks import Callback
 from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint, verify_checkpoint
 from trainkit.data.documents import Shard
+from trainkit.data.packing import Batches
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.evaluation import Validation
@@ -59,21 +61,24 @@ def run_training(world: World, config: TrainConfig) -> int:
     model = TransformerLM(shape)
     objective = build_objective(config.objective, tokenizer)
     rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
-    shard = Shard(world.rank, world.size)
-    trainer = Trainer(
-        Task(model, objective, build_train_batches(config.data, tokenizer, rows, shard)),
-        build_trainer_settings(config.training, config.optimizer, config.logging.log_every, config.checkpointing.every),
-        world,
-        make_callbacks(config, folder, tokenizer, model),
-        CheckpointManager(folder / "checkpoints", config.checkpointing.keep_last, run=folder),
-        make_validation(config, tokenizer, rows, shard),
-    )
-    if resumed_from is not None:
-        trainer.resume(resumed_from)
-    if world.is_first:
-        write_run_files(folder, config, tokenizer)
-        describe_run(trainer, config, folder)
-    result = trainer.fit()
+    batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
+    with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:
+        trainer = Trainer(
+            Task(model, objective, source),
+            build_trainer_settings(
+                config.training, config.optimizer, config.logging.log_every, config.checkpointing.every
+            ),
+            world,
+            make_callbacks(config, folder, tokenizer, model),
+            CheckpointManager(folder / "checkpoints", config.checkpointing.keep_last, run=folder),
+            make_validation(config, tokenizer, rows, world),
+        )
+        if resumed_from is not None:
+            trainer.resume(resumed_from)
+        if world.is_first:
+            write_run_files(folder, config, tokenizer)
+            describe_run(trainer, config, folder)
+        result = trainer.fit()
     if world.is_first and result.stop_signal is None:
         print_summary(config, trainer.model, tokenizer, folder, trainer.state.weight_seen)
     return result.exit_code
@@ -188,12 +193,23 @@ def make_callbacks(config: TrainConfig, folder: Path, tokenizer: Tokenizer, mode
     return callbacks
 
 
-def make_validation(config: TrainConfig, tokenizer: Tokenizer, rows: RowShape, shard: Shard) -> Validation | None:
-    """Return how to validate, or None if that is switched off."""
+def make_validation(config: TrainConfig, tokenizer: Tokenizer, rows: RowShape, world: World) -> Validation | None:
+    """Return how to validate, or None if that is switched off; every rank must call this.
+
+    Raises ValueError, saying how many tokens there are, if no rank has a row to validate on.
+    """
     if config.training.skip_validation:
         return None
-    return Validation(
-        make_batches=lambda: build_val_batches(config.data, tokenizer, rows, shard),
-        every=config.training.eval_every,
-        max_batches=config.training.eval_batches,
-    )
+
+    def make_batches() -> Batches:
+        return build_val_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
+
+    batches = make_batches()
+    found = gather_objects((next(batches, None) is not None, batches.rows.values_read), world)
+    if not any(has_batch for has_batch, _ in found):
+        raise ValueError(
+            f"the validation split holds {max(tokens for _, tokens in found)} tokens"
+            f"{' in the largest share of a process' if world.size > 1 else ''}, fewer than one row of "
+            f"{rows.row_length}: give it more text, lower model.context_length, or set training.skip_validation = true"
+        )
+    return Validation(make_batches, config.training.eval_every, config.training.eval_batches)

@@ -13,6 +13,7 @@ from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
     InferConfig,
+    PrepareDataConfig,
     SweepConfig,
     TrainConfig,
     TrainTokenizerConfig,
@@ -30,9 +31,13 @@ def check_files(config: Section) -> list[str]:
     match config:
         case TrainConfig():
             return [*_check_tokenizer(config), *_check_corpus(config.data), *_check_resume(config)]
+        case PrepareDataConfig(data=data, prepare=prepare):
+            folder = _check_output_folder("prepare.output_dir", prepare.output_dir)
+            return [*_check_tokenizer_files(data.tokenizer), *_check_data_files(data.data_files), *folder]
         case TrainTokenizerConfig(data=data, tokenizer=tokenizer):
             files = None if data.data_files == STANDARD_INPUT else data.data_files
-            return [*_check_data_files(files), *_check_output_folder(tokenizer.output_dir)]
+            folder = _check_output_folder("tokenizer.output_dir", tokenizer.output_dir)
+            return [*_check_data_files(files), *folder]
         case BenchTokenizerConfig(benchmark=benchmark):
             return list(_check_benchmark(benchmark))
         case InferConfig() | BenchInferConfig() | SweepConfig() if config.checkpoint is not None:
@@ -41,16 +46,19 @@ def check_files(config: Section) -> list[str]:
 
 
 def _check_tokenizer(config: TrainConfig) -> Iterator[str]:
-    files = config.data.tokenizer
-    missing = [
-        f"data.tokenizer.{key}: no such file: {path}{_beside(path)}; make one with transformerlm-train-tokenizer, "
-        "or correct the path"
-        for key, path in files
-        if not Path(path).is_file()
-    ]
+    missing = list(_check_tokenizer_files(config.data.tokenizer))
     yield from missing
     if not missing:
-        yield from _check_vocabulary(config, files)
+        yield from _check_vocabulary(config, config.data.tokenizer)
+
+
+def _check_tokenizer_files(files: TokenizerFilesSection) -> Iterator[str]:
+    for key, path in files:
+        if not Path(path).is_file():
+            yield (
+                f"data.tokenizer.{key}: no such file: {path}{_beside(path)}; make one with "
+                "transformerlm-train-tokenizer, or correct the path"
+            )
 
 
 def _check_vocabulary(config: TrainConfig, files: TokenizerFilesSection) -> Iterator[str]:
@@ -135,9 +143,9 @@ def _check_benchmark(benchmark: TokenizerBenchmarkSection) -> Iterator[str]:
         )
 
 
-def _check_output_folder(path: str) -> Iterator[str]:
+def _check_output_folder(key: str, path: str) -> Iterator[str]:
     if Path(path).exists() and not Path(path).is_dir():
-        yield f"tokenizer.output_dir: {path} is a file; choose a folder"
+        yield f"{key}: {path} is a file; choose a folder"
 
 
 def _read_json(path: str) -> Any:

@@ -8,13 +8,14 @@ from config.section import Section, rule
 from config.sections.benchmark import BenchmarkSection
 from config.sections.checkpoint import CheckpointSection
 from config.sections.checkpointing import CheckpointingSection
-from config.sections.data import DataSection, TokenizerCorpusSection, missing_split
+from config.sections.data import DataSection, PrepareCorpusSection, TokenizerCorpusSection, missing_split
 from config.sections.ddp import DdpSection
 from config.sections.inference import InferenceSection
 from config.sections.logging import LoggingSection
 from config.sections.model import ModelSection
 from config.sections.objective import AnyObjective, ObjectiveSection
 from config.sections.optimizer import OptimizerSection
+from config.sections.prepare import PrepareSection
 from config.sections.sampling import SamplingSection
 from config.sections.sweep import SweepSection
 from config.sections.tokenizer import TokenizerSection
@@ -65,9 +66,9 @@ class TrainConfig(Section):
         )
 
     @rule("data.pad_token_id", "model.vocab_size")
-    def padding_is_a_token(pad_token_id: int | None, vocab_size: int) -> str | None:
+    def padding_is_a_token(pad_token_id: int, vocab_size: int) -> str | None:
         """Require an id inside the vocabulary."""
-        if pad_token_id is None or pad_token_id < vocab_size:
+        if pad_token_id < vocab_size:
             return None
         return f"{pad_token_id} is outside the vocabulary; use an id below model.vocab_size = {vocab_size}"
 
@@ -127,6 +128,15 @@ class SweepConfig(Section):
     """What all combinations share."""
     sweep: SweepSection = SweepSection()
     """What they differ in."""
+
+
+class PrepareDataConfig(Section):
+    """Everything transformerlm-prepare-data reads."""
+
+    data: PrepareCorpusSection
+    """The text, and the tokenizer."""
+    prepare: PrepareSection
+    """The files to make."""
 
 
 class BenchTokenizerConfig(Section):

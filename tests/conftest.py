@@ -1,11 +1,15 @@
 """Fixtures shared by every room."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 # Tests run side by side, one worker per core: more threads in each would only stand in one another's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+sys.path.insert(0, str(Path(__file__).parent))  # for file_server
 
 import pytest
 import torch

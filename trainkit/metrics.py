@@ -26,6 +26,8 @@ class StepRecord:
     """Wall-clock time of the step, waiting for data included, evaluation and saving not."""
     data_wait_ms: float
     """The part of step_ms spent waiting for the batch source of rank 0."""
+    data_wait_share: float
+    """Of all step_ms of this session, the first step's aside, the part spent waiting for data [0, 1]."""
     elapsed_s: float
     """Wall-clock time of training since the run began, earlier sessions included."""
     metrics: Mapping[str, float]
@@ -48,6 +50,7 @@ class StepRecord:
             f"{unit}_per_second": self.weight_per_second,
             "step_ms": self.step_ms,
             "data_wait_ms": self.data_wait_ms,
+            "data_wait_share": self.data_wait_share,
             "elapsed_s": self.elapsed_s,
             **self.metrics,
         }
@@ -76,6 +79,8 @@ class StepClock:
     def __init__(self):
         self.step_ms = 0.0
         self.data_wait_ms = 0.0
+        self.data_wait_share = 0.0
+        self._steps, self._all_steps_ms, self._all_waits_ms = 0, 0.0, 0.0
         self._session_began_s = self._step_began_s = time.perf_counter()
 
     def start_session(self, elapsed_s: float) -> None:
@@ -94,6 +99,11 @@ class StepClock:
         """Mark the end of a step and return the seconds since the run began, earlier sessions included."""
         now_s = time.perf_counter()
         self.step_ms = (now_s - self._step_began_s) * 1000.0
+        self._steps += 1
+        if self._steps > 1:  # in the first step files are opened and nothing was read ahead
+            self._all_steps_ms += self.step_ms
+            self._all_waits_ms += self.data_wait_ms
+            self.data_wait_share = self._all_waits_ms / self._all_steps_ms
         return now_s - self._session_began_s
 
 

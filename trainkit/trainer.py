@@ -221,6 +221,7 @@ class Trainer:
             weight_seen=self.state.weight_seen,
             step_ms=self.clock.step_ms,
             data_wait_ms=self.clock.data_wait_ms,
+            data_wait_share=self.clock.data_wait_share,
             elapsed_s=self.state.elapsed_s,
             metrics={name: value / totals.weight for name, value in totals.metric_sums.items()},
         )

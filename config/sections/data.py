@@ -2,7 +2,7 @@
 
 `dataset_name` is one of
 - "synthetic/stories": the embedded corpus, generated on the fly, no files;
-- "text", "json", "parquet": your own files, named by `data_files`;
+- "text", "json", "parquet", "arrow": your own files, named by `data_files`;
 - any dataset of the Hugging Face Hub, such as "SimpleStories/SimpleStories".
 """
 
@@ -16,8 +16,9 @@ from config.section import NonEmptyText, Section, Seed, TextList, rule
 
 STORIES = "synthetic/stories"
 STANDARD_INPUT = "-"
-FILE_FORMATS = ("text", "json", "parquet")
-FORMAT_OF_SUFFIX = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+FILE_FORMATS = ("text", "json", "parquet", "arrow")
+FORMAT_OF_SUFFIX = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".arrow": "arrow"}
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 DataFiles = str | TextList | dict[str, str | TextList]
 
 
@@ -36,22 +37,24 @@ class CorpusSection(Section):
     """Keys shared by everything that reads documents of text."""
 
     dataset_name: NonEmptyText
-    """"synthetic/stories", "text", "json", "parquet", or a dataset of the Hugging Face Hub."""
+    """"synthetic/stories", "text", "json", "parquet", "arrow", or a dataset of the Hugging Face Hub."""
     dataset_config: str = ""
     """Configuration of a Hub dataset that has several; empty for the only one."""
     data_files: DataFiles | None = None
-    """For "text", "json", "parquet": a path or glob, a list of them, or a table split = path(s)."""
+    """For the file formats: a path or glob, a list of them, or a table split = path(s); compressed files are fine."""
     text_field: NonEmptyText = "text"
     """Column that holds the text."""
     sample_by: Literal["line", "paragraph", "document"] = "paragraph"
     """For "text": what one document is; `paragraph` ends at an empty line, `document` is a whole file."""
+    on_bad_record: Literal["error", "skip"] = "error"
+    """When a record is broken (not UTF-8, no such field, broken JSON): stop, or count it, report it and go on."""
 
     @rule("dataset_name")
     def dataset_has_a_name_not_a_path(dataset_name: str) -> str | None:
         """Refuse what is surely no dataset: a misspelt embedded corpus, or a file where its format belongs."""
         if dataset_name.startswith("synthetic/") and dataset_name != STORIES:
             return f'there is no embedded corpus "{dataset_name}"; use "{STORIES}"'
-        file_format = FORMAT_OF_SUFFIX.get(PurePath(dataset_name.removesuffix(".gz")).suffix)
+        file_format = FORMAT_OF_SUFFIX.get(_plain_suffix(dataset_name))
         if file_format:
             return f'this is a file; write dataset_name = "{file_format}" and data_files = "{dataset_name}"'
         return None
@@ -75,6 +78,8 @@ class PipelineSection(Section):
     """How text becomes rows; chooses among the sections below."""
     tokenizer: TokenizerFilesSection
     """The tokenizer to train with."""
+    prefetch_batches: NonNegativeInt = 4
+    """Batches made in the background while the model trains; 0 makes each when it is needed."""
 
 
 class DocumentsSection(CorpusSection, PipelineSection):
@@ -90,6 +95,8 @@ class DocumentsSection(CorpusSection, PipelineSection):
     """Documents among which the next one is drawn at random; 0 keeps the order of the corpus."""
     shuffle_seed: Seed = 0
     """Seed of that order."""
+    num_workers: NonNegativeInt = 0
+    """Further threads that tokenize, for long documents; the batches do not depend on it."""
 
     @rule("train_split", "data_files")
     def train_split_is_there(train_split: str, data_files: object) -> str | None:
@@ -108,6 +115,8 @@ class PackedSection(DocumentsSection):
 
     pipeline_mode: Literal["packed"]
     """Concatenate documents and cut rows of the context length."""
+    mask_documents: bool = False
+    """Keep documents apart: no attention across them, and positions that start anew in each."""
 
 
 class RowsSection(DocumentsSection):
@@ -115,8 +124,8 @@ class RowsSection(DocumentsSection):
 
     pipeline_mode: Literal["rows"]
     """Keep one document per row."""
-    pad_token_id: NonNegativeInt | None = None
-    """Token that fills short rows; it takes no part in loss or attention. Default: the end-of-text token."""
+    pad_token_id: NonNegativeInt
+    """Token that fills short rows, such as the end-of-text token; it takes no part in loss or attention."""
 
 
 class MegatronSection(PipelineSection):
@@ -129,19 +138,17 @@ class MegatronSection(PipelineSection):
     megatron_val_prefix: NonEmptyText
     """Path of the validation files, without .bin or .idx."""
     shuffle_seed: Seed = 0
-    """Seed of the order of the rows."""
+    """Seed of the order of documents and rows, a new one in each epoch."""
+    mask_documents: bool = False
+    """Keep documents apart: no attention across them, and positions that start anew in each."""
 
 
 DataSection = Annotated[PackedSection | RowsSection | MegatronSection, Field(discriminator="pipeline_mode")]
 
 
-class TokenizerCorpusSection(CorpusSection):
-    """[data] of transformerlm-train-tokenizer: the text a tokenizer learns from."""
+class OneSplitSection(CorpusSection):
+    """Keys of what reads one split from its beginning."""
 
-    data_files: DataFiles | None = None
-    """A path or glob, a list of them, or a table split = path(s); "-" is standard input, of "text" or "json" lines."""
-    sample_by: Literal["line", "paragraph", "document"] = "document"
-    """For "text": `document` is a whole file (special tokens cut it further); `paragraph` ends at an empty line."""
     split: NonEmptyText = "train"
     """Split to read."""
     max_documents: PositiveInt | None = None
@@ -151,6 +158,22 @@ class TokenizerCorpusSection(CorpusSection):
     def split_is_there(split: str, data_files: object) -> str | None:
         """Require a split that data_files name."""
         return missing_split(split, data_files)
+
+    @rule("max_documents", "dataset_name")
+    def endless_corpus_is_cut(max_documents: int | None, dataset_name: str) -> str | None:
+        """Require an end."""
+        if dataset_name == STORIES and max_documents is None:
+            return f'required by dataset_name = "{STORIES}", which has no end; try 20000'
+        return None
+
+
+class TokenizerCorpusSection(OneSplitSection):
+    """[data] of transformerlm-train-tokenizer: the text a tokenizer learns from."""
+
+    data_files: DataFiles | None = None
+    """A path or glob, a list of them, or a table split = path(s); "-" is standard input, of "text" or "json" lines."""
+    sample_by: Literal["line", "paragraph", "document"] = "document"
+    """For "text": `document` is a whole file (special tokens cut it further); `paragraph` ends at an empty line."""
 
     @rule("data_files", "dataset_name")
     def standard_input_is_text(data_files: object, dataset_name: str) -> str | None:
@@ -162,12 +185,18 @@ class TokenizerCorpusSection(CorpusSection):
             return f'"-" is standard input, which cannot be {dataset_name}; use dataset_name = "text" or "json"'
         return None if len(names) == 1 else '"-" is standard input and stands alone; leave out the other files'
 
-    @rule("max_documents", "dataset_name")
-    def endless_corpus_is_cut(max_documents: int | None, dataset_name: str) -> str | None:
-        """Require an end."""
-        if dataset_name == STORIES and max_documents is None:
-            return f'required by dataset_name = "{STORIES}", which has no end; try 20000'
-        return None
+
+class PrepareCorpusSection(OneSplitSection):
+    """[data] of transformerlm-prepare-data: the text to turn into tokens."""
+
+    tokenizer: TokenizerFilesSection
+    """The tokenizer to use."""
+
+
+def _plain_suffix(name: str) -> str:
+    """Return a file name's suffix, that of a compression aside."""
+    path = PurePath(name)
+    return path.with_suffix("").suffix if path.suffix in COMPRESSIONS else path.suffix
 
 
 def _file_names(data_files: object) -> Iterator[str]:

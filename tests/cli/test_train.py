@@ -2,13 +2,10 @@
 
 import json
 import os
-import shutil
 import signal
-import struct
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -60,21 +57,6 @@ def test_the_saved_configuration_repeats_the_run(train_small, run):
     assert run(main, Path("runs/mine/config.toml").resolve(), "logging.run_name=again").code == 0
     first, second = (load_file(f"runs/{name}/checkpoints/latest/model.safetensors") for name in ("mine", "again"))
     assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-@pytest.mark.parametrize("objective", ["autoregressive", "masked_diffusion"])
-def test_a_resumed_run_equals_an_uninterrupted_one(train_small, objective):
-    kind = f"objective.name={objective}"
-    assert train_small("logging.run_name=whole", kind, "checkpointing.keep_last=0").code == 0
-    shutil.copytree("runs/whole", "runs/cut", symlinks=True)
-    for path in ("checkpoints/latest", "checkpoints/step_00000004"):
-        target = Path("runs/cut") / path
-        target.unlink() if target.is_symlink() else shutil.rmtree(target)
-    outcome = train_small("checkpointing.resume_from=runs/cut", kind)
-    assert outcome.code == 0, outcome.err
-    assert steps_of(Path("runs/cut")) == [1, 2, 3, 4]
-    whole, cut = (load_file(f"runs/{name}/checkpoints/step_00000004/model.safetensors") for name in ("whole", "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
 @pytest.mark.slow
@@ -201,7 +183,8 @@ def test_resuming_a_finished_run_says_so(train_small):
 def test_a_start_that_fails_leaves_latest_at_the_last_good_run(train_small):
     assert train_small(RUN).code == 0
     Path("short.txt").write_text("Just a few words.")
-    overrides = text_overrides("short.txt", "training.skip_validation=true", "logging.run_name=other")
+    files = 'data.data_files={train="short.txt", validation="short.txt"}'
+    overrides = ["data.dataset_name=text", files, "training.skip_validation=true", "logging.run_name=other"]
     assert train_small(*overrides).code == 2
     assert Path("runs/latest").resolve().name == "mine"
     assert train_small("checkpointing.resume_from=latest").code == 0
@@ -233,85 +216,3 @@ def test_a_reader_that_goes_away_does_not_stop_training(start, small_arguments):
     assert steps_of(Path("runs/mine")) == [1, 2, 3, 4]
     assert Path("runs/mine/summary.json").is_file()
     assert "Traceback" not in err
-
-
-def text_overrides(path, *more):
-    return [
-        "data.dataset_name=text",
-        f'data.data_files={{train="{path}", validation="{path}"}}',
-        "data.sample_by=paragraph",
-        RUN,
-        *more,
-    ]
-
-
-@pytest.mark.parametrize("streaming", ["true", "false"])
-@pytest.mark.parametrize("mode", ["packed", "rows"])
-def test_own_text_files_train(train_small, streaming, mode):
-    Path("mine.txt").write_text("\n\n".join(f"A paragraph about the number {i}." for i in range(400)))
-    options = [f"data.streaming={streaming}", f"data.pipeline_mode={mode}"]
-    outcome = train_small(*text_overrides("mine.txt", *options))
-    assert outcome.code == 0, outcome.err
-    assert "bigram" in outcome.out
-    assert "the truth" not in outcome.out
-
-
-def test_a_corpus_shorter_than_one_row_is_refused_with_its_size(train_small):
-    Path("short.txt").write_text("Just a few words.")
-    outcome = train_small(*text_overrides("short.txt", "training.skip_validation=true"))
-    assert outcome.code == 2
-    assert "fewer than one row of 65: give it more text" in outcome.err
-
-
-def test_an_empty_corpus_is_refused(train_small):
-    Path("empty.txt").write_text("")
-    outcome = train_small(*text_overrides("empty.txt"))
-    assert outcome.code == 2
-    assert "empty.txt" in outcome.err
-    assert "empty" in outcome.err
-
-
-@pytest.mark.parametrize("streaming", ["true", "false"])
-def test_text_that_is_not_utf8_is_named_with_the_remedy(train_small, streaming):
-    Path("latin.txt").write_bytes("caf\u00e9 au lait\n\n".encode("latin-1") * 200)
-    outcome = train_small(*text_overrides("latin.txt", f"data.streaming={streaming}"))
-    assert outcome.code == 2
-    assert "data.data_files:" in outcome.err
-    assert "latin.txt" in outcome.err
-    assert "is not UTF-8 text; convert it" in outcome.err
-
-
-def test_broken_json_is_named(train_small):
-    Path("broken.jsonl").write_text('{"text": "fine"}\n{"text": broken\n')
-    options = ["data.dataset_name=json", 'data.data_files={train="broken.jsonl", validation="broken.jsonl"}', RUN]
-    outcome = train_small(*options)
-    assert outcome.code == 2
-    assert "broken.jsonl" in outcome.err
-    assert "Traceback" not in outcome.err
-
-
-def test_a_missing_field_is_named_with_the_fields_there_are(train_small):
-    Path("records.jsonl").write_text('{"body": "text", "title": "t"}\n' * 10)
-    outcome = train_small(
-        "data.dataset_name=json", 'data.data_files={train="records.jsonl", validation="records.jsonl"}', RUN
-    )
-    assert outcome.code == 2
-    assert 'no field "text"' in outcome.err
-    assert "body, title" in outcome.err
-
-
-def test_prepared_megatron_files_train(train_small):
-    documents = 40
-    tokens = np.arange(documents * 90, dtype="<u2") % 4000
-    header = b"MMIDIDX\0\0" + struct.pack("<QBQQ", 1, 8, documents, documents + 1)
-    arrays = [
-        np.full(documents, 90, "<i4"),
-        np.arange(documents, dtype="<i8") * 180,
-        np.arange(documents + 1, dtype="<i8"),
-    ]
-    Path("corpus.bin").write_bytes(tokens.tobytes())
-    Path("corpus.idx").write_bytes(header + b"".join(array.tobytes() for array in arrays))
-    outcome = train_small(
-        "data.pipeline_mode=megatron", "data.megatron_train_prefix=corpus", "data.megatron_val_prefix=corpus", RUN
-    )
-    assert outcome.code == 0, outcome.err

@@ -13,6 +13,7 @@ from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
     InferConfig,
+    PrepareDataConfig,
     SweepConfig,
     TrainConfig,
     TrainTokenizerConfig,
@@ -22,6 +23,7 @@ ROOTS = {
     "infer": InferConfig,
     "train_tokenizer": TrainTokenizerConfig,
     "bench_infer": BenchInferConfig,
+    "prepare_data": PrepareDataConfig,
     "bench_tokenizer": BenchTokenizerConfig,
     "sweep": SweepConfig,
 }
@@ -68,7 +70,8 @@ def test_a_printed_configuration_loads_to_an_equal_one(write_toml, train_file, c
 @pytest.mark.parametrize("mode", ["rows", "megatron"])
 def test_other_pipelines_can_be_printed_and_loaded(write_toml, train_table, mode):
     prefixes = {"megatron_train_prefix": "a", "megatron_val_prefix": "b", "tokenizer": train_table["data"]["tokenizer"]}
-    train_table["data"] = (prefixes if mode == "megatron" else train_table["data"]) | {"pipeline_mode": mode}
+    keys = prefixes if mode == "megatron" else train_table["data"] | {"pad_token_id": 0}
+    train_table["data"] = keys | {"pipeline_mode": mode}
     config = load_config(write_toml(train_table), TrainConfig)
     assert load_config(write_toml(dump_toml(config)), TrainConfig) == config
 

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from config.describe import leaf_paths
-from config.roots import BenchInferConfig, InferConfig, TrainConfig, TrainTokenizerConfig
-from config.sections.data import CorpusSection, MegatronSection, RowsSection, TokenizerCorpusSection
+from config.roots import BenchInferConfig, InferConfig, PrepareDataConfig, TrainConfig, TrainTokenizerConfig
+from config.sections.data import CorpusSection, MegatronSection, PackedSection, TokenizerCorpusSection
 from config.sections.generation import GenerationSettings
 from config.sections.logging import LoggingSection
 from config.sections.model import ModelSection
@@ -18,7 +18,7 @@ from config.sections.optimizer import AdamWSection
 from config.sections.tokenizer import TokenizerSection
 from config.sections.training import TrainingSection
 
-ROOTS = (TrainConfig, InferConfig, TrainTokenizerConfig, BenchInferConfig)
+ROOTS = (TrainConfig, InferConfig, TrainTokenizerConfig, PrepareDataConfig, BenchInferConfig)
 TOKENIZER = {"tokenizer": {"vocab_path": "v", "merges_path": "m", "special_tokens_path": "s"}}
 SHAPE = {"vocab_size": 320, "context_length": 64, "d_model": 48, "num_layers": 2, "num_heads": 6}
 RANDOM_MODEL = {"model": SHAPE, "objective": {"name": "autoregressive"}}
@@ -163,15 +163,15 @@ class TestData:
         }
 
     def test_a_stream_has_no_slices(self):
-        keys = {"pipeline_mode": "rows", "dataset_name": "some/dataset", "train_split": "train[:90%]", **TOKENIZER}
-        assert problems(RowsSection, **keys) == {
+        keys = {"pipeline_mode": "packed", "dataset_name": "some/dataset", "train_split": "train[:90%]", **TOKENIZER}
+        assert problems(PackedSection, **keys) == {
             "streaming": 'a stream has no slices such as "train[:90%]"; set streaming = false'
         }
-        assert RowsSection(**keys, streaming=False)
+        assert PackedSection(**keys, streaming=False)
 
     def test_a_split_is_among_the_files(self):
-        keys = {"pipeline_mode": "rows", "dataset_name": "text", "data_files": {"learn": "a"}, **TOKENIZER}
-        assert problems(RowsSection, **keys) == {
+        keys = {"pipeline_mode": "packed", "dataset_name": "text", "data_files": {"learn": "a"}, **TOKENIZER}
+        assert problems(PackedSection, **keys) == {
             "train_split": 'data_files has no "train", only learn; add it or use one of them'
         }
 

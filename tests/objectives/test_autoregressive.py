@@ -32,3 +32,16 @@ def test_padded_rows_count_only_real_targets(make_model, make_context):
     assert output.weight.item() == 8 + 4
     torch.testing.assert_close(output.loss_sum.item(), expected, atol=1e-4, rtol=1e-5)
     torch.testing.assert_close(autoregressive_nats(model, tokens, valid).sum().item(), expected)
+
+
+def test_documents_kept_apart_are_scored_as_if_each_were_alone(make_model, make_context):
+    model = make_model()
+    first, second = [0, 3, 1, 4], [0, 5, 9, 2, 6]
+    packed = {"tokens": torch.tensor([[*first, *second]]), "documents": torch.tensor([[1] * 4 + [2] * 5])}
+    together = Autoregressive()(model, packed, make_context())
+    alone = [
+        Autoregressive()(model, {"tokens": torch.tensor([tokens])}, make_context())
+        for tokens in ([*first, second[0]], second)  # the next document's opening token ends the first
+    ]
+    torch.testing.assert_close(together.loss_sum, sum(output.loss_sum for output in alone))
+    assert together.weight == sum(output.weight for output in alone)

@@ -122,3 +122,21 @@ def test_random_lengths_are_uniform_and_as_frequent_as_asked(make_context):
     counts = torch.bincount(torch.tensor(lengths), minlength=9)[1:]
     assert all(abs(count - 100) < 40 for count in counts[:-1].tolist())  # 1600 * 0.5 / 8 each
     assert abs(counts[-1].item() - 900) < 80
+
+
+def test_documents_kept_apart_do_not_see_one_another(make_model, make_context):
+    model, objective = make_model(), MaskedDiffusion(mask_id=10)
+    tokens = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8]])
+    other = torch.tensor([[1, 2, 3, 4, 8, 8, 8, 8]])
+    noise = objective.corrupt(tokens, None, make_context(total_rows=1))
+    documents = torch.tensor([[1, 1, 1, 1, 2, 2, 2, 2]])
+    logits = [
+        model(torch.where(noise.is_masked, 10, row), is_causal=False, documents=documents)[:, :4]
+        for row in (tokens, other)
+    ]
+    torch.testing.assert_close(*logits)
+    losses = [
+        objective(model, batch, make_context(total_rows=1)).loss_sum
+        for batch in ({"tokens": tokens}, {"tokens": tokens, "documents": documents})
+    ]
+    assert losses[0] != losses[1]

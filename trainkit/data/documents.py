@@ -1,155 +1,127 @@
-"""Where documents come from: anything that can be indexed, or an iterable dataset that knows its position."""
+"""Records: what every source of documents yields, and how sources share them out among ranks.
+
+All sources deal records to ranks the same way. Epochs follow one another in a single endless sequence, and record g of
+that sequence goes to rank g mod size:
+
+    epoch      0 0 0 0 0 1 1 1 1 1 2 ...       5 documents
+    document   a b c d e a b c d e a
+    rank       0 1 0 1 0 1 0 1 0 1 0           2 ranks
+
+So ranks hold disjoint documents, together all of them, and an epoch ends for all ranks at the same place, whether or
+not their number divides the number of documents, and also where there are more ranks than documents.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-T_co = TypeVar("T_co", covariant=True)
-T = TypeVar("T")
 
-
-class Documents(Protocol[T_co]):
-    """An iterator of documents that can be saved and that says where it stands."""
+class Record(NamedTuple):
+    """One document as its source has it, before it is decoded and encoded."""
 
     epoch: int
-    """Times the end was passed."""
+    """Times the source had passed its end."""
+    place: str
+    """Where it stands, for people: "stories.jsonl:12"."""
+    payload: Any
+    """Text, bytes or an array: what a checkpoint can hold."""
+    problem: str = ""
+    """Why it cannot be used, if the source already knows."""
 
-    def __next__(self) -> T_co:
-        """Return the next document; raise StopIteration at the end of a source that does not repeat."""
+
+class BadRecord(ValueError):
+    """A record that cannot be used; the message is the reason, without the place."""
+
+
+class Records(Protocol):
+    """An iterator of records that can be saved."""
+
+    def __next__(self) -> Record:
+        """Return the next record; raise StopIteration at the end of a source that does not repeat."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position from which the next document follows."""
+        """Return the position from which the next record follows, as plain values."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved position."""
         ...
 
-    def origin(self) -> str:
-        """Say in human words where the last document came from."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One rank's share: documents rank, rank + size, rank + 2 size, ..."""
+    """One rank's share: records rank, rank + size, rank + 2 size, ... of the endless sequence."""
 
     rank: int = 0
     size: int = 1
 
 
-class IndexedDocuments(Iterator[T]):
+class IndexedRecords(Iterator[Record]):
     """Documents get(0), get(1), ... of one shard; endless if count is None.
 
-    With a shuffle seed every epoch is a fresh permutation of all documents, the same on every rank, and shards are
-    taken from the permuted order: together they always hold everything once.
+    With a shuffle seed every epoch is a fresh permutation of all documents, the same on every rank.
     """
 
     def __init__(
         self,
-        get: Callable[[int], T],
+        get: Callable[[int], Any],
         count: int | None,
         name: str,
         shard: Shard | None = None,
         repeat: bool = True,
         shuffle_seed: int | None = None,
     ) -> None:
+        """get: returns a payload, or raises BadRecord."""
         assert count is not None or shuffle_seed is None, "an endless source has no permutation"
         self.get, self.count, self.name, self.repeat = get, count, name, repeat
         self.shard = shard or Shard()
         self.shuffle_seed = shuffle_seed
-        self.position, self.epoch, self.last = 0, 0, -1
+        self.position = 0
         self._order: np.ndarray | None = None
         self._order_epoch = -1
 
-    def __next__(self) -> T:
-        index = self.position * self.shard.size + self.shard.rank
-        if self.count is not None and index >= self.count:
-            if not self.repeat or self.shard.rank >= self.count:
-                raise StopIteration
-            self.position, self.epoch, index = 0, self.epoch + 1, self.shard.rank
+    def __next__(self) -> Record:
+        if self.count == 0:
+            refuse_if_repeating(self.repeat, self.name)
+            raise StopIteration
+        dealt = self.position * self.shard.size + self.shard.rank
+        epoch, index = (0, dealt) if self.count is None else divmod(dealt, self.count)
+        if epoch > 0 and not self.repeat:
+            raise StopIteration
         self.position += 1
-        self.last = self._permuted(index)
-        return self.get(self.last)
+        document = self._permuted(epoch, index)
+        place = f"{self.name}, epoch {epoch}, document {document}"
+        try:
+            return Record(epoch, place, self.get(document))
+        except BadRecord as error:
+            return Record(epoch, place, None, str(error))
 
-    def _permuted(self, index: int) -> int:
+    def _permuted(self, epoch: int, index: int) -> int:
         if self.shuffle_seed is None:
             return index
-        if self._order_epoch != self.epoch:
-            self._order = np.random.default_rng([self.shuffle_seed, self.epoch]).permutation(self.count)
-            self._order_epoch = self.epoch
+        if self._order_epoch != epoch:
+            self._order = np.random.default_rng([self.shuffle_seed, epoch]).permutation(self.count)
+            self._order_epoch = epoch
         return int(self._order[index])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position from which the next document follows."""
-        return {"position": self.position, "epoch": self.epoch}
+        """Return the position, and the number of documents it is a position in."""
+        return {"position": self.position, "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a saved position."""
-        self.position, self.epoch = state["position"], state["epoch"]
-
-    def origin(self) -> str:
-        """Name the last document."""
-        return f"{self.name}, epoch {self.epoch}, document {self.last}"
-
-
-class ResumableIterable(Protocol):
-    """What StreamedDocuments needs of a dataset; `datasets.IterableDataset` has it."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the position reached by the iterator in use."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Make the next iterator start from there."""
-        ...
+        """Go to a saved position; raises ValueError if the corpus has changed."""
+        if state["count"] != self.count:
+            raise ValueError(
+                f"{self.name} has {self.count} documents and had {state['count']} when the checkpoint was saved, so "
+                "its position there means nothing here; restore the corpus, or start a new run from the weights"
+            )
+        self.position = state["position"]
 
 
-class StreamedDocuments(Iterator[T]):
-    """Documents get(record) of an iterable dataset's records; the dataset is opened anew for every epoch."""
-
-    def __init__(
-        self,
-        open_dataset: Callable[[], ResumableIterable],
-        get: Callable[[Any], T],
-        name: str,
-        repeat: bool = True,
-    ) -> None:
-        """open_dataset: returns this rank's share from its beginning."""
-        self.open_dataset, self.get, self.name, self.repeat = open_dataset, get, name, repeat
-        self.epoch, self.position = 0, 0
-        self._dataset = open_dataset()
-        self._iterator = iter(self._dataset)
-
-    def __next__(self) -> T:
-        try:
-            record = next(self._iterator)
-        except StopIteration:
-            if not self.repeat or self.position == 0:
-                raise
-            self.epoch, self.position = self.epoch + 1, 0
-            self._dataset = self.open_dataset()
-            self._iterator = iter(self._dataset)
-            record = next(self._iterator)
-        self.position += 1
-        return self.get(record)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the dataset's own position, the epoch and the documents read in it."""
-        return {"epoch": self.epoch, "position": self.position, "dataset": self._dataset.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a saved position."""
-        self.epoch, self.position = state["epoch"], state["position"]
-        self._dataset = self.open_dataset()
-        self._dataset.load_state_dict(state["dataset"])
-        self._iterator = iter(self._dataset)
-
-    def origin(self) -> str:
-        """Name the last document by its place in this rank's share."""
-        return f"{self.name}, epoch {self.epoch}, document {self.position - 1} of this rank"
+def refuse_if_repeating(repeat: bool, name: str) -> None:
+    """Raise ValueError for an empty source that was to be read for ever."""
+    if repeat:
+        raise ValueError(f"{name} holds no document, so 0 tokens to train on; name a corpus with text in it")

@@ -4,44 +4,48 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from trainkit.data.documents import Documents, T
+from trainkit.data.documents import Record, Records
 
 
-class Shuffled(Iterator[T]):
-    """Draw the next document at random from a buffer of the next `buffer_size` ones.
+class Shuffled(Iterator[Record]):
+    """Draw the next record at random from a buffer of the next `buffer_size` ones.
 
     The buffer runs empty at the end of each epoch before the next one enters it, so that every epoch holds every
     document once. Unlike a buffer inside a dataset library, this one is saved: resuming neither loses the documents
     in it nor sees them twice.
     """
 
-    def __init__(self, source: Documents[T], buffer_size: int, seed: int) -> None:
+    def __init__(self, source: Records, buffer_size: int, seed: int) -> None:
         self.source, self.buffer_size = source, buffer_size
         self.rng = random.Random(seed)
         self.epoch = 0
-        self.buffer: list[T] = []
-        self.next_epoch: list[T] = []  # the first document of the next epoch, while this one's buffer runs empty
+        # Plain tuples, which a checkpoint can hold: copying the list is then all that a snapshot takes.
+        self.buffer: list[tuple] = []
+        self.next_epoch: list[tuple] = []  # its first record, while this epoch's buffer runs empty
 
-    def __next__(self) -> T:
+    def __next__(self) -> Record:
         self._fill()
         if not self.buffer and self.next_epoch:
-            self.buffer, self.next_epoch, self.epoch = self.next_epoch, [], self.source.epoch
+            self.buffer, self.next_epoch = self.next_epoch, []
+            self.epoch = self.buffer[0][0]
             self._fill()
         if not self.buffer:
             raise StopIteration
         # Swap with the end: removing from the middle of a list would cost its length.
         chosen = self.rng.randrange(len(self.buffer))
         self.buffer[chosen], self.buffer[-1] = self.buffer[-1], self.buffer[chosen]
-        return self.buffer.pop()
+        return Record(*self.buffer.pop())
 
     def _fill(self) -> None:
         while len(self.buffer) < self.buffer_size and not self.next_epoch:
             try:
-                document = next(self.source)
+                record = next(self.source)
             except StopIteration:
                 return
-            target = self.buffer if self.source.epoch == self.epoch else self.next_epoch
-            target.append(document)
+            if not self.buffer and record.epoch > self.epoch:
+                self.epoch = record.epoch  # more ranks than documents: this rank has none of some epochs
+            target = self.buffer if record.epoch == self.epoch else self.next_epoch
+            target.append(tuple(record))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the buffer, the random state and the source's state."""
@@ -59,7 +63,3 @@ class Shuffled(Iterator[T]):
         version, internal, gauss_next = state["rng"]
         self.rng.setstate((version, tuple(internal), gauss_next))
         self.source.load_state_dict(state["source"])
-
-    def origin(self) -> str:
-        """Name the neighbourhood the last document was drawn from."""
-        return f"{self.source.origin()}, or one of the {self.buffer_size} before it (shuffled)"

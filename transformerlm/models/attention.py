@@ -6,16 +6,21 @@
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from transformerlm.models.documents import attend_blocks
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.norm import RMSNorm
 from transformerlm.models.rope import rotate
 from transformerlm.models.shape import AttentionBackend, SdpBackendName
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 SDP_BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -39,6 +44,8 @@ class AttentionPlan:
     positions: Tensor | int | None = None
     """[batch, seq] int64, where the keys go in the cache, or where all rows begin; None at the very beginning."""
     cache: KVCache | None = None
+    blocks: "BlockMask | None" = None
+    """What `mask` says, as blocks for FlexAttention; excludes it."""
 
 
 class Attention(nn.Module):
@@ -85,6 +92,8 @@ class Attention(nn.Module):
         queries: [batch, heads, seq, head_dim].  keys, values: [batch, kv_heads, keys, head_dim].
         Returns [batch, heads, seq, head_dim].
         """
+        if plan.blocks is not None:
+            return attend_blocks(queries, keys, values, plan.blocks)
         if self.backend == "mha":
             return attend_reference(queries, keys, values, plan)
         kernels = nullcontext() if self.sdp_backend == "auto" else sdpa_kernel(SDP_BACKENDS[self.sdp_backend])

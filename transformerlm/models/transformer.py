@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from transformerlm.models.attention import Attention, AttentionPlan
+from transformerlm.models.documents import block_mask, dense_mask, restart_positions
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.layers import Block
 from transformerlm.models.norm import RMSNorm
@@ -69,6 +70,7 @@ class TransformerLM(nn.Module):
         positions: Tensor | int | None = None,
         cache: KVCache | None = None,
         last_visible: Tensor | None = None,
+        documents: Tensor | None = None,
     ) -> Tensor:
         """Return the logits.
 
@@ -82,10 +84,16 @@ class TransformerLM(nn.Module):
             tokens are whole rows and nothing older is read; with them, everything up to cache.length is.
         last_visible: [batch, seq] int64, the last position each token sees; the end of its own block makes attention
             block-causal.
+        documents: [batch, seq] int64, numbers of the documents in a row: each is read as if it were alone.
         Returns [batch, seq, vocab_size], or [n, vocab_size] if `selected` is given.
         Raises ValueError if seq exceeds the context length.
         """
-        plan = self.plan_attention(tokens, is_causal, valid, positions, cache, last_visible)
+        if documents is None:
+            plan = self.plan_attention(tokens, is_causal, valid, positions, cache, last_visible)
+        else:
+            others = (valid, positions, cache, last_visible)
+            assert others == (None, None, None, None), "rows of documents are full and stand alone"
+            plan = self.plan_documents(documents, is_causal)
         hidden = self.hidden_states(tokens, plan)
         if selected is not None:
             hidden = hidden.flatten(0, 1)[selected]
@@ -124,6 +132,13 @@ class TransformerLM(nn.Module):
             seen = torch.arange(keys, device=tokens.device) <= last_visible[:, None, :, None]  # [batch, 1, seq, keys]
             mask = seen if mask is None else seen & mask
         return AttentionPlan(cos, sin, is_causal and last_visible is None, mask, positions, cache)
+
+    def plan_documents(self, documents: Tensor, is_causal: bool) -> AttentionPlan:
+        """Decide the same for rows of several documents: FlexAttention on a GPU, a dense mask elsewhere."""
+        cos, sin = self.rope.tables(documents.shape[1], restart_positions(documents))
+        if documents.is_cuda and self.shape.attention_backend == "sdpa":
+            return AttentionPlan(cos, sin, False, blocks=block_mask(documents, is_causal))
+        return AttentionPlan(cos, sin, False, dense_mask(documents, is_causal))
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """Allocate an empty cache for `batch` rows of up to `capacity` positions."""

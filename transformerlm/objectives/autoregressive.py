@@ -19,10 +19,12 @@ class Autoregressive:
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], context: NoiseContext) -> LossOutput:
         """Score rows of context + 1 tokens; padding (valid = False) must stand on the right.
 
-        A row of n tokens has n - 1 targets. Deterministic: `context` is not used.
+        A row of n tokens has n - 1 targets. With "documents", attention stays within each; the token that opens the
+        next one is still a target, since it ends the last. Deterministic: `context` is not used.
         """
         tokens = batch["tokens"]
-        logits = model(tokens[:, :-1], is_causal=True)
+        documents = batch["documents"][:, :-1] if "documents" in batch else None
+        logits = model(tokens[:, :-1], is_causal=True, documents=documents)
         targets = tokens[:, 1:]
         if "valid" not in batch:
             loss_sum = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")

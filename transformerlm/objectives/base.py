@@ -43,5 +43,8 @@ class LanguageObjective(Protocol):
     """Whether the model is run with causal attention."""
 
     def __call__(self, model: torch.nn.Module, batch: Mapping[str, Tensor], context: NoiseContext) -> LossOutput:
-        """Score a batch with "tokens" [batch, seq] int64 and, if padded, "valid" [batch, seq] bool."""
+        """Score a batch with "tokens" [batch, seq] int64.
+
+        If padded, it has "valid" [batch, seq] bool; if documents are to be kept apart, "documents" [batch, seq] int64.
+        """
         ...

@@ -63,7 +63,8 @@ class MaskedDiffusion:
         """Score rows of tokens; the same context gives the same noise."""
         noise = self.corrupt(batch["tokens"], batch.get("valid"), context)
         selected = self.select_positions(noise.is_masked) if self.head == "gathered" else None
-        logits = model(noise.noised, is_causal=False, valid=noise.valid, selected=selected)
+        documents = batch["documents"][:, : noise.tokens.shape[1]] if "documents" in batch else None
+        logits = model(noise.noised, is_causal=False, valid=noise.valid, selected=selected, documents=documents)
         targets, weights = noise.tokens.flatten(), noise.weights.flatten()
         if selected is not None:
             targets, weights = targets[selected], weights[selected]

@@ -1,137 +1,177 @@
-"""Pipelines lose and repeat nothing, and resume exactly."""
+"""Whole pipelines: nothing lost, nothing repeated, and a resumed run sees the batches of the uninterrupted one.
 
-import random
+Each example builds the pipelines of all ranks over a random corpus, in one of the ways a corpus is read.
+"""
 
-import numpy as np
+import io
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 import torch
-from hypothesis import given, settings
+from corpora import FILE_KINDS, KINDS, Plan, make_corpus, make_indexed_rows, make_pipeline
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainkit.data.documents import IndexedDocuments, Shard, StreamedDocuments
-from trainkit.data.packing import Batches, Encoded, PackedRows, PaddedRows
-from trainkit.data.shuffling import Shuffled
+from trainkit.data.documents import Shard
+from trainkit.data.packing import Batches, RowLayout
+from trainkit.data.prefetch import Prefetched
+from trainkit.state import _require_plain
 
 datasets = pytest.importorskip("datasets")
+datasets.disable_progress_bars()
 
-
-def corpus(count: int, seed: int = 0) -> list[list[int]]:
-    """Documents of distinct integers, so that each one can be recognised."""
-    rng, start, documents = random.Random(seed), 0, []
-    for _ in range(count):
-        length = rng.randint(1, 9)
-        documents.append(list(range(start, start + length)))
-        start += length
-    return documents
-
-
-def make_pipeline(documents, shard=None, repeat=True, **options):
-    """Build documents -> shuffle -> rows -> batches from keyword choices."""
-    if options.get("streamed"):
-        rows = datasets.Dataset.from_dict({"ids": documents})
-        source = StreamedDocuments(
-            lambda: rows.to_iterable_dataset(num_shards=3), lambda row: row["ids"], "corpus", repeat
-        )
-    else:
-        seed = options.get("permutation_seed")
-        source = IndexedDocuments(documents.__getitem__, len(documents), "corpus", shard, repeat, seed)
-    if options.get("buffer"):
-        source = Shuffled(source, options["buffer"], seed=3)
-    source = Encoded(source, list)
-    if options.get("padded"):
-        return Batches(PaddedRows(source, 5, pad=-1), 2)
-    return Batches(PackedRows(source, 5, options.get("overlap", 0)), 2)
+plans = st.builds(
+    Plan,
+    kind=st.sampled_from(KINDS),
+    buffer=st.sampled_from([0, 1, 4, 100]),
+    workers=st.sampled_from([0, 1, 2]),
+    depth=st.sampled_from([0, 1, 3]),
+    padded=st.booleans(),
+    overlap=st.integers(0, 1),
+)
+worlds = st.integers(1, 4)
+EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def take(source, count):
     return [{name: tensor.clone() for name, tensor in next(source).items()} for _ in range(count)]
 
 
+@contextmanager
+def built(plan: Plan, documents: list, folder: str) -> Iterator[Batches | Prefetched]:
+    """Build a pipeline, and stop its thread afterwards."""
+    pipeline = make_pipeline(plan, documents, Path(folder))
+    try:
+        yield pipeline
+    finally:
+        if isinstance(pipeline, Prefetched):
+            pipeline.close()
+
+
+def through_a_file(state: dict) -> dict:
+    """Save and load a state as a checkpoint does."""
+    _require_plain(state, "state")
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def assert_equal(batches: list[dict], expected: list[dict]) -> None:
+    assert len(batches) == len(expected)
+    for batch, wanted in zip(batches, expected, strict=True):
+        assert batch.keys() == wanted.keys()
+        assert all(torch.equal(batch[name], wanted[name]) for name in wanted)
+
+
+@given(plan=plans, size=worlds, rank=worlds, count=st.integers(24, 40), stops=st.lists(st.integers(0, 9), max_size=3))
+@EXAMPLES
+def test_killed_anywhere_and_resumed_every_rank_sees_the_batches_of_the_uninterrupted_run(
+    plan, size, rank, count, stops
+):
+    documents = make_corpus(count)
+    plan = Plan(**{**vars(plan), "shard": Shard(rank % size, size)})
+    with tempfile.TemporaryDirectory() as folder:
+        with built(plan, documents, folder) as pipeline:
+            expected = take(pipeline, sum(stops) + 8)
+        state, seen = None, []
+        for stop in [*stops, 8]:
+            with built(plan, documents, folder) as pipeline:
+                if state is not None:
+                    pipeline.load_state_dict(state)
+                seen += take(pipeline, stop)
+                state = through_a_file(pipeline.state_dict())
+    assert_equal(seen, expected)
+
+
+@given(plan=plans, size=worlds, count=st.integers(1, 40), data=st.data())
+@EXAMPLES
+def test_ranks_hold_disjoint_documents_and_together_all_of_them_also_when_killed_on_the_way(plan, size, count, data):
+    documents = make_corpus(count)
+    firsts = []
+    with tempfile.TemporaryDirectory() as folder:
+        for rank in range(size):
+            changed = {"shard": Shard(rank, size), "repeat": False, "padded": True}
+            own = Plan(**{**vars(plan), **changed})
+            with built(own, documents, folder) as pipeline:
+                stop = data.draw(st.integers(0, count // size // 2), "batches before the kill")
+                batches = take(pipeline, stop)
+                state = through_a_file(pipeline.state_dict())
+            with built(own, documents, folder) as pipeline:
+                pipeline.load_state_dict(state)
+                batches += list(pipeline)
+            firsts += [int(first) for batch in batches for first in batch["tokens"][:, 0]]
+    assert sorted(firsts) == [document[0] for document in documents]
+
+
+@given(plan=plans, count=st.integers(8, 30), workers=st.tuples(st.integers(0, 3), st.integers(0, 3)))
+@EXAMPLES
+def test_batches_do_not_depend_on_workers_or_prefetching_not_even_when_they_change_at_a_resume(plan, count, workers):
+    documents = make_corpus(count)
+    before, after = (Plan(**{**vars(plan), "workers": each, "depth": each}) for each in workers)
+    with tempfile.TemporaryDirectory() as folder:
+        with built(Plan(**{**vars(plan), "workers": 0, "depth": 0}), documents, folder) as pipeline:
+            expected = take(pipeline, 12)
+        with built(before, documents, folder) as pipeline:
+            batches = take(pipeline, 6)
+            state = pipeline.state_dict()
+        with built(after, documents, folder) as pipeline:
+            pipeline.load_state_dict(state)
+            batches += take(pipeline, 6)
+    assert_equal(batches, expected)
+
+
 @given(
-    count=st.integers(8, 30),
-    stop=st.integers(0, 12),
-    buffer=st.sampled_from([0, 1, 4, 100]),
-    padded=st.booleans(),
-    streamed=st.booleans(),
+    size=worlds,
+    count=st.integers(6, 30),
+    stop=st.integers(0, 20),
+    seed=st.one_of(st.none(), st.integers(0, 5)),
     overlap=st.integers(0, 1),
 )
-@settings(max_examples=40, deadline=None)
-def test_resuming_anywhere_continues_with_the_same_batches(count, stop, buffer, padded, streamed, overlap):
-    options = {"buffer": buffer, "padded": padded, "streamed": streamed, "overlap": overlap, "permutation_seed": 7}
-    uninterrupted = take(make_pipeline(corpus(count), **options), stop + 12)
-    first = make_pipeline(corpus(count), **options)
-    take(first, stop)
-    resumed = make_pipeline(corpus(count), **options)
-    resumed.load_state_dict(first.state_dict())
-    for expected, batch in zip(uninterrupted[stop:], take(resumed, 12), strict=True):
-        assert all(torch.equal(expected[name], batch[name]) for name in expected)
-
-
-@given(count=st.integers(1, 40), size=st.integers(1, 4), seed=st.one_of(st.none(), st.integers(0, 9)))
-def test_shards_are_disjoint_and_together_complete(count, size, seed):
-    seen = []
-    for rank in range(size):
-        seen += list(
-            IndexedDocuments(lambda index: index, count, "n", Shard(rank, size), repeat=False, shuffle_seed=seed)
-        )
-    assert sorted(seen) == list(range(count))
-
-
-def test_every_epoch_holds_every_document_once_in_a_new_order():
-    source = IndexedDocuments(lambda index: index, 20, "n", shuffle_seed=1)
-    epochs = [[next(source) for _ in range(20)] for _ in range(3)]
-    assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
-    assert epochs[0] != epochs[1] != epochs[2]
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("buffer", [0, 5])
-def test_packed_rows_contain_the_whole_corpus_in_pieces(streamed, buffer):
-    documents = corpus(23)
-    pipeline = make_pipeline(documents, repeat=False, streamed=streamed, buffer=buffer)
-    tokens = torch.cat([batch["tokens"].flatten() for batch in pipeline])
+@EXAMPLES
+def test_indexed_rows_hold_every_integer_once_per_epoch_over_all_ranks_also_when_killed(
+    size, count, stop, seed, overlap
+):
+    documents = make_corpus(count)
+    layout = RowLayout(5 + overlap, overlap)
     total = sum(map(len, documents))
-    assert len(tokens) == total - total % 5
-    assert len(set(tokens.tolist())) == len(tokens)
+    # After lcm(total, 5) integers the endless line has been cut at the end of an epoch again.
+    rows_of_five_epochs = total
+    seen = torch.zeros(total, dtype=torch.int64)
+    for rank in range(size):
+        mine = len(range(rank, rows_of_five_epochs, size))
+        first = make_indexed_rows(documents, layout, Shard(rank, size), seed)
+        rows = [next(first) for _ in range(min(stop, mine))]
+        second = make_indexed_rows(documents, layout, Shard(rank, size), seed)
+        second.load_state_dict(through_a_file(first.state_dict()))
+        rows += [next(second) for _ in range(mine - len(rows))]
+        for row in rows:
+            seen += torch.bincount(row["tokens"][:5], minlength=total)
+    assert seen.tolist() == [5] * total
 
 
-def test_overlapping_rows_make_every_token_a_target_exactly_once():
-    rows = PackedRows(IndexedDocuments(lambda i: np.array([i]), 21, "n", repeat=False), row_length=6, overlap=1)
-    targets = torch.cat([row["tokens"][1:] for row in rows])
-    assert targets.tolist() == list(range(1, 21))
+@pytest.mark.parametrize("kind", FILE_KINDS)
+def test_every_kind_of_file_holds_the_same_documents(kind, tmp_path):
+    documents = make_corpus(23)
+    pipeline = make_pipeline(Plan(kind, repeat=False), documents, tmp_path)
+    tokens = torch.cat([batch["tokens"].flatten() for batch in pipeline]).tolist()
+    flat = [value for document in documents for value in document]
+    assert tokens == flat[: len(flat) // 5 * 5]
 
 
-def test_padded_rows_keep_one_document_each():
-    batch = next(make_pipeline([[1, 2], [1, 2, 3, 4, 5, 6, 7]], padded=True))
-    assert batch["tokens"].tolist() == [[1, 2, -1, -1, -1], [1, 2, 3, 4, 5]]
-    assert batch["valid"].sum(1).tolist() == [2, 5]
+def test_a_position_in_another_pipeline_is_refused():
+    documents = make_corpus(9)
+    rows = make_indexed_rows(documents, RowLayout(5), Shard(), 0)
+    state = Batches(rows, 2, "packed rows of 5").state_dict()
+    with pytest.raises(ValueError, match=r"position is one in packed rows of 5, and this run reads rows.*new run"):
+        Batches(rows, 2, "rows").load_state_dict(state)
 
 
-def test_a_repeating_corpus_shorter_than_a_row_is_refused_with_its_size():
-    with pytest.raises(ValueError, match=r"corpus holds 3 tokens .* fewer than one row of 5: give it more text"):
-        next(make_pipeline([[1, 2], [3]]))
-
-
-def test_an_empty_corpus_ends_at_once():
-    with pytest.raises(StopIteration):
-        next(make_pipeline([]))
-
-
-def test_origin_names_the_documents_of_a_batch():
-    pipeline = make_pipeline(corpus(9), padded=True)
-    take(pipeline, 2)
-    assert pipeline.origin() == "corpus, epoch 0, document 2 .. corpus, epoch 0, document 3"
-
-
-def test_a_shuffled_epoch_ends_before_the_next_one_begins():
-    source = Shuffled(IndexedDocuments(lambda index: index, 7, "n"), buffer_size=100, seed=0)
-    epochs = [[next(source) for _ in range(7)] for _ in range(3)]
-    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
-    assert source.epoch == 2
-
-
-def test_shuffling_moves_documents_but_keeps_them_all():
-    source = Shuffled(IndexedDocuments(lambda index: index, 50, "n", repeat=False), buffer_size=10, seed=0)
-    order = list(source)
-    assert sorted(order) == list(range(50))
-    assert order != list(range(50))
+def test_origin_names_the_documents_of_a_batch(tmp_path):
+    pipeline = make_pipeline(Plan("lines", padded=True, depth=2), make_corpus(9), tmp_path)
+    take(pipeline, 3)
+    pipeline.close()
+    assert pipeline.origin() == f"{tmp_path}/part1.lines:2 .. {tmp_path}/part1.lines:3"

@@ -16,7 +16,7 @@ from trainkit.metrics import EvaluationRecord, StepRecord, json_line
 
 RECORD = StepRecord(
     step=120, loss=3.41237, learning_rate=2.9e-4, grad_norm=0.834, weight=4096.0, weight_seen=491520.0,
-    step_ms=100.0, data_wait_ms=3.0, elapsed_s=12.5, metrics={"accuracy": 0.25},
+    step_ms=100.0, data_wait_ms=3.0, data_wait_share=0.03, elapsed_s=12.5, metrics={"accuracy": 0.25},
 )  # fmt: skip
 
 
