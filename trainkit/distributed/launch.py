@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import active_children
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
@@ -111,10 +112,10 @@ def _run_worker(worker: Worker, arguments: tuple, settings: LaunchSettings, fold
         with process_group(world, settings.backend):
             try:
                 _write_outcome(outcome_path, Outcome(value=worker(world, *arguments)))
-                _leave_if_orphaned(launcher, exit_code=0)
+                _leave_once_orphaned(launcher, exit_code=0)
             except BaseException as error:
                 _write_outcome(outcome_path, _failed(error, rank))
-                _leave_if_orphaned(launcher, exit_code=1)
+                _leave_once_orphaned(launcher, exit_code=1)
                 raise
     except BaseException as error:
         if not outcome_path.exists():
@@ -122,10 +123,21 @@ def _run_worker(worker: Worker, arguments: tuple, settings: LaunchSettings, fold
         sys.exit(1)
 
 
-def _leave_if_orphaned(launcher: int, exit_code: int) -> None:
-    """End at once if the launcher was killed: parting from the other ranks would wait for its store for ever."""
+def _leave_once_orphaned(launcher: int, exit_code: int) -> None:
+    """End as soon as the launcher is gone: parting from the other ranks would wait for its store for ever.
+
+    A launcher that is being killed may still be our parent when its death has reached us as a signal, so somebody has
+    to go on looking.
+    """
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(0.1)
+        os._exit(exit_code)
+
     if os.getppid() != launcher:
         os._exit(exit_code)
+    Thread(target=watch, daemon=True).start()
 
 
 def _failed(error: BaseException, rank: int) -> Outcome:
