@@ -1,6 +1,5 @@
 """The bit algebra finds the pretokens that the pattern finds."""
 
-import sys
 from itertools import pairwise
 
 import numpy as np
@@ -55,7 +54,8 @@ def test_batches_join_without_a_seam(parts, repeats):
 
 @pytest.mark.slow
 def test_every_character_has_the_class_that_hugging_face_gives_it():
-    characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
+    # All that Unicode 16 assigns, and more; behind it no letter, number or space is to be expected for long.
+    characters = [chr(code) for code in range(0x34000) if not 0xD800 <= code <= 0xDFFF]
     peer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     for first in range(0, len(characters), 2**16):
         for neighbour in "a1!":
