@@ -1,6 +1,6 @@
 """Which backend encodes: readable Python at once, or compiled kernels once there is enough to do.
 
-The kernels take half a second to load and some twenty seconds to compile, that once per machine. Python encodes a few
+The kernels take a second or more to load and some twenty seconds to compile, that once per machine. Python encodes a few
 million bytes per second. So "auto" starts in Python, adds up what was asked of it, and changes over when the rest is
 likely to be worth it; a short prompt never waits for a compiler.
 """
