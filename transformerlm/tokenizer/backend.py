@@ -1,8 +1,8 @@
 """Which backend encodes: readable Python at once, or compiled kernels once there is enough to do.
 
-The kernels take a second or more to load and some twenty seconds to compile, that once per machine. Python encodes a few
-million bytes per second. So "auto" starts in Python, adds up what was asked of it, and changes over when the rest is
-likely to be worth it; a short prompt never waits for a compiler.
+The kernels take a second or more to load and some twenty seconds to compile, that once per machine. Python encodes a
+few million bytes per second. So "auto" starts in Python, adds up what was asked of it, and changes over when the rest
+is likely to be worth it; a short prompt never waits for a compiler.
 """
 
 from threading import Lock
