@@ -68,8 +68,8 @@ def _make_store(pointee: ir.IntType):
     return store
 
 
-_load8, _load16, _load32, _load64 = (_make_load(pointee) for pointee in (_I8, _I16, _I32, _I64))
-_store8, _store16, _store32, _store64 = (_make_store(pointee) for pointee in (_I8, _I16, _I32, _I64))
+_load8, _load32, _load64 = (_make_load(pointee) for pointee in (_I8, _I32, _I64))
+_store32, _store64 = (_make_store(pointee) for pointee in (_I32, _I64))
 
 
 @intrinsic
@@ -217,13 +217,6 @@ def load8(array, offset):
 
 
 @inlined
-def load16(array, offset):
-    """Return the 2 bytes at a byte offset, as uint64."""
-    check_range(array, offset, 2)
-    return _load16(array, offset)
-
-
-@inlined
 def load32(array, offset):
     """Return the 4 bytes at a byte offset, as uint64."""
     check_range(array, offset, 4)
@@ -235,13 +228,6 @@ def load64(array, offset):
     """Return the 8 bytes at a byte offset, the first one lowest, as uint64."""
     check_range(array, offset, 8)
     return _load64(array, offset)
-
-
-@inlined
-def store16(array, offset, value):
-    """Write the low 2 bytes of a uint64 at a byte offset."""
-    check_range(array, offset, 2)
-    _store16(array, offset, value)
 
 
 @inlined
