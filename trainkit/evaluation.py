@@ -11,6 +11,7 @@ from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import Batch, Objective, StepContext
+from trainkit.signals import Interrupted, StopSignals
 from trainkit.training.accumulate import count_rows, move_to
 from trainkit.training.precision import Precision
 from trainkit.training.seeding import make_generator
@@ -52,21 +53,29 @@ class Evaluator:
             )
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, step: int) -> EvaluationRecord:
+    def evaluate(self, model: nn.Module, step: int, stop: StopSignals) -> EvaluationRecord:
         """Return the mean loss over all ranks' batches; `model` must not be wrapped for DDP.
 
         Ranks do not talk to one another until each has run out of batches, so they may have any number of them.
-        Raises ValueError if there is nothing to evaluate on.
+        Raises ValueError if there is nothing to evaluate on, Interrupted on all ranks if one was told to stop.
         """
         was_training = model.training
         model.eval()
         sums = {"loss": 0.0, "weight": 0.0, "batches": 0.0}
+        stop_signal = None
         try:
-            for index, batch in enumerate(islice(self.validation.make_batches(), self.validation.max_batches)):
-                self._add(sums, model, index, move_to(batch, self.world.device))
+            with stop.interruptible():
+                for index, batch in enumerate(islice(self.validation.make_batches(), self.validation.max_batches)):
+                    self._add(sums, model, index, move_to(batch, self.world.device))
+        except Interrupted as interruption:
+            stop_signal = interruption.signal
         finally:
             model.train(was_training)
-        return self._combine(gather_objects(sums, self.world), step)
+        by_rank = gather_objects((sums, stop_signal), self.world)
+        stop_signal = max((wish for _, wish in by_rank if wish is not None), default=None)
+        if stop_signal is not None:
+            raise Interrupted(stop_signal)
+        return self._combine([sums for sums, _ in by_rank], step)
 
     def _add(self, sums: dict[str, float], model: nn.Module, index: int, batch: Batch) -> None:
         rows = count_rows(batch)
