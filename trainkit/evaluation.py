@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from trainkit.distributed.parallel import World
-from trainkit.distributed.reduce import gather_objects
+from trainkit.distributed.reduce import gather_objects, keep_in_step
+from trainkit.distributed.strategy import PreparedModel
 from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import Batch, Objective, StepContext
 from trainkit.training.accumulate import count_rows, move_to
@@ -52,18 +53,23 @@ class Evaluator:
             )
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, step: int) -> EvaluationRecord:
-        """Return the mean loss over all ranks' batches; `model` must not be wrapped for DDP.
+    def evaluate(self, prepared: PreparedModel, step: int) -> EvaluationRecord:
+        """Return the mean loss over all ranks' batches, of which each rank may have any number.
 
-        Ranks do not talk to one another until each has run out of batches, so they may have any number of them.
         Raises ValueError if there is nothing to evaluate on.
         """
+        model = prepared.evaluation
         was_training = model.training
         model.eval()
         sums = {"loss": 0.0, "weight": 0.0, "batches": 0.0}
+        own_batches = islice(self.validation.make_batches(), self.validation.max_batches)
+        # Ranks need not wait for one another, unless each forward pass gathers a sharded model from all of them.
+        batches = (
+            keep_in_step(own_batches, self.world) if prepared.is_sharded else ((each, True) for each in own_batches)
+        )
         try:
-            for index, batch in enumerate(islice(self.validation.make_batches(), self.validation.max_batches)):
-                self._add(sums, model, index, move_to(batch, self.world.device))
+            for index, (batch, is_own) in enumerate(batches):
+                self._add(sums if is_own else dict(sums), model, index, move_to(batch, self.world.device))
         finally:
             model.train(was_training)
         return self._combine(gather_objects(sums, self.world), step)

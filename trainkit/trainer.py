@@ -5,28 +5,34 @@ The loop knows tensors and sums. What a batch is, what the loss is and what a we
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from signal import Signals
-
-import torch
-from torch import nn
 
 from profiling.nvtx import nvtx_range
 from trainkit.callbacks import Callback
 from trainkit.checkpointing.manager import CheckpointManager, verify_checkpoint
 from trainkit.checkpointing.rng import seed_process
-from trainkit.distributed.parallel import World, wrap_model
+from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
+from trainkit.distributed.strategy import Strategy, prepare_model
 from trainkit.errors import NonFiniteLoss
 from trainkit.evaluation import Evaluator, Validation
 from trainkit.metrics import EvaluationRecord, StepClock, StepRecord
 from trainkit.protocols import Batch
 from trainkit.settings import Task, TrainerSettings, TrainResult
 from trainkit.signals import StopSignals
-from trainkit.state import TrainState
-from trainkit.training.accumulate import Accumulator, StepTotals, count_rows, move_to, scale_gradients
-from trainkit.training.optim import build_optimizer, trained_parameters
+from trainkit.state import Snapshot, TrainState
+from trainkit.training.accumulate import (
+    Accumulator,
+    StepTotals,
+    count_rows,
+    limit_gradient_norm,
+    move_to,
+    scale_gradients,
+)
+from trainkit.training.averaging import AveragedWeights
+from trainkit.training.optim import build_optimizer, set_learning_rate, trained_parameters
 from trainkit.training.precision import Precision
 
 
@@ -42,7 +48,7 @@ class Trainer:
         checkpoints: CheckpointManager | None = None,
         validation: Validation | None = None,
     ):
-        """Prepare the model (device, compile, DDP) and the optimizer; without `checkpoints` nothing is saved.
+        """Prepare the model (device, compile, DDP or FSDP) and the optimizer; without `checkpoints` nothing is saved.
 
         The model is moved and trained in place; its weights are made those of rank 0.
         """
@@ -53,20 +59,26 @@ class Trainer:
         self.callbacks = [hook for hook in callbacks if self.world.is_first or hook.runs_on_every_rank]
         assert len({type(hook) for hook in callbacks}) == len(callbacks), "checkpoints tell callbacks apart by class"
         self.source = task.source
-        self.model = task.model.to(self.world.device)
-        self.compiled = torch.compile(self.model) if settings.compile else self.model
-        self.parameters = trained_parameters(self.model)
+        self.model = task.model
         self.precision = Precision(settings.precision, self.world.device)
+        self.prepared = prepare_model(
+            self.model,
+            task.blocks,
+            self.world,
+            Strategy(settings.strategy, settings.recompute_blocks, settings.compile, self.precision.dtype),
+        )
+        self.parameters = trained_parameters(self.model)
+        self.averages = AveragedWeights(self.model, settings.average_decay) if settings.average_decay else None
         self.state = TrainState(
             model=self.model,
-            optimizer=build_optimizer(self.model, settings.optimizer),
+            optimizer=build_optimizer(self.model, settings.optimizer, task.role_of),
             scaler=self.precision.scaler,
             source=task.source,
             callbacks={type(hook).__name__: hook for hook in self.callbacks},
             world=self.world,
+            averages=self.averages,
         )
-        wrapped = wrap_model(self.compiled, self.world)
-        self.accumulator = Accumulator(wrapped, task.objective, self.world, self.precision, settings.seed)
+        self.accumulator = Accumulator(self.prepared, task.objective, self.world, self.precision, settings.seed)
         self.evaluator = (
             Evaluator(validation, task.objective, self.world, self.precision, settings.seed) if validation else None
         )
@@ -112,8 +124,8 @@ class Trainer:
         assert self.evaluator, "evaluate() needs a Validation"
         for callback in self.callbacks:
             callback.on_evaluation_start(self.state.step)
-        with nvtx_range("evaluate"):
-            record = self.evaluator.evaluate(self.compiled, self.state.step)
+        with nvtx_range("evaluate"), self.averages.in_place_of_weights() if self.averages else nullcontext():
+            record = self.evaluator.evaluate(self.prepared, self.state.step)
         for callback in self.callbacks:
             callback.on_evaluation_end(record)
         self.last_evaluation = record
@@ -122,11 +134,11 @@ class Trainer:
     def save(self) -> Path | None:
         """Save a checkpoint now; every rank must call this. Returns its folder on rank 0."""
         assert self.checkpoints, "save() needs a CheckpointManager"
-        ranks = self.state.collect_ranks()
+        snapshot = self.state.snapshot()
         if not self.world.is_first:
             return None
         with nvtx_range("save"):
-            self.last_saved = self.checkpoints.save(self.state.step, lambda folder: self._write(folder, ranks))
+            self.last_saved = self.checkpoints.save(self.state.step, lambda folder: self._write(folder, snapshot))
         for callback in self.callbacks:
             callback.on_checkpoint_saved(self.state.step, self.last_saved)
         return self.last_saved
@@ -179,7 +191,7 @@ class Trainer:
             self.precision.scaler.unscale_(self.state.optimizer)
         scale_gradients(self.parameters, self.world.size / totals.weight)
         limit = math.inf if self.settings.grad_clip_norm is None else self.settings.grad_clip_norm
-        grad_norm = nn.utils.clip_grad_norm_(self.parameters, limit).item()
+        grad_norm = limit_gradient_norm(self.parameters, limit).item()
         if not math.isfinite(grad_norm) and not self.precision.is_scaled:
             raise NonFiniteLoss(self._describe_bad_step(f"the gradient norm is {grad_norm}", totals))
         for callback in self.callbacks:
@@ -201,12 +213,13 @@ class Trainer:
 
     def _step(self, totals: StepTotals) -> None:
         """Update the parameters at this step's learning rate."""
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = self.settings.schedule(self.state.step + 1)
+        set_learning_rate(self.state.optimizer, self.settings.schedule(self.state.step + 1))
         with nvtx_range("optimizer"):
             self.precision.step(self.state.optimizer)
             self.state.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
+        if self.averages:
+            self.averages.update(self.state.step)
         self.state.weight_seen += totals.weight
 
     def _record(self, totals: StepTotals, grad_norm: float) -> None:
@@ -244,8 +257,8 @@ class Trainer:
             for callback in self.callbacks:
                 callback.on_stop(step, stop_signal, self.last_saved)
 
-    def _write(self, folder: Path, ranks: list[dict]) -> None:
-        self.state.write(folder, ranks)
+    def _write(self, folder: Path, snapshot: Snapshot) -> None:
+        snapshot.write(folder)
         for callback in self.callbacks:
             callback.write_extras(folder)
 
