@@ -16,7 +16,9 @@ from cli.tokens import load_tokenizer
 from config.io import dump_toml
 from config.roots import TrainConfig
 from trainkit.callbacks import Callback
-from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint, verify_checkpoint
+from trainkit.checkpointing.finding import find_checkpoint, verify_checkpoint
+from trainkit.checkpointing.manager import CheckpointManager
+from trainkit.checkpointing.retention import Retention
 from trainkit.data.documents import Shard
 from trainkit.data.packing import Batches
 from trainkit.distributed.parallel import World
@@ -70,7 +72,7 @@ def run_training(world: World, config: TrainConfig) -> int:
             ),
             world,
             make_callbacks(config, folder, tokenizer, model),
-            CheckpointManager(folder / "checkpoints", config.checkpointing.keep_last, run=folder),
+            CheckpointManager(folder / "checkpoints", Retention(config.checkpointing.keep_last), run=folder),
             make_validation(config, tokenizer, rows, world),
         )
         if resumed_from is not None:

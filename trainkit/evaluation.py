@@ -1,8 +1,8 @@
 """Measure the loss on validation batches, whose number may differ from rank to rank."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from trainkit.distributed.reduce import gather_objects, keep_in_step
 from trainkit.distributed.strategy import PreparedModel
 from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import Batch, Objective, StepContext
+from trainkit.signals import Interrupted, StopSignals
 from trainkit.training.accumulate import count_rows, move_to
 from trainkit.training.precision import Precision
 from trainkit.training.seeding import make_generator
@@ -53,26 +54,42 @@ class Evaluator:
             )
 
     @torch.no_grad()
-    def evaluate(self, prepared: PreparedModel, step: int) -> EvaluationRecord:
+    def evaluate(self, prepared: PreparedModel, step: int, stop: StopSignals) -> EvaluationRecord:
         """Return the mean loss over all ranks' batches, of which each rank may have any number.
 
-        Raises ValueError if there is nothing to evaluate on.
+        Raises ValueError if there is nothing to evaluate on, Interrupted on all ranks if one was told to stop.
         """
         model = prepared.evaluation
         was_training = model.training
         model.eval()
         sums = {"loss": 0.0, "weight": 0.0, "batches": 0.0}
-        own_batches = islice(self.validation.make_batches(), self.validation.max_batches)
-        # Ranks need not wait for one another, unless each forward pass gathers a sharded model from all of them.
-        batches = (
-            keep_in_step(own_batches, self.world) if prepared.is_sharded else ((each, True) for each in own_batches)
-        )
         try:
-            for index, (batch, is_own) in enumerate(batches):
+            for index, (batch, is_own) in enumerate(self._batches(prepared, stop)):
                 self._add(sums if is_own else dict(sums), model, index, move_to(batch, self.world.device))
+            stop_signal = stop.received if prepared.is_sharded else None
+        except Interrupted as interruption:
+            stop_signal = interruption.signal
         finally:
             model.train(was_training)
-        return self._combine(gather_objects(sums, self.world), step)
+        by_rank = gather_objects((sums, stop_signal), self.world)
+        stop_signal = max((wish for _, wish in by_rank if wish is not None), default=None)
+        if stop_signal is not None:
+            raise Interrupted(stop_signal)
+        return self._combine([sums for sums, _ in by_rank], step)
+
+    def _batches(self, prepared: PreparedModel, stop: StopSignals) -> Iterator[tuple[Batch, bool]]:
+        """Yield the batches to run, and whether they count.
+
+        A signal ends this at once, with Interrupted. But each forward pass of a sharded model needs every rank: then
+        ranks whose batches have ended, or that were told to stop, run along on those of others.
+        """
+        batches = islice(self.validation.make_batches(), self.validation.max_batches)
+        if prepared.is_sharded:
+            yield from keep_in_step(takewhile(lambda _: stop.received is None, batches), self.world)
+            return
+        with stop.interruptible():
+            for batch in batches:
+                yield batch, True
 
     def _add(self, sums: dict[str, float], model: nn.Module, index: int, batch: Batch) -> None:
         rows = count_rows(batch)

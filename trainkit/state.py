@@ -9,6 +9,7 @@ state.json                   counters, the number of ranks, what callbacks remem
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trainkit.checkpointing.rng import capture_rng, restore_rng
+from trainkit.checkpointing.snapshot import AVERAGED_FILE, WEIGHTS_FILE, HostCopies, Snapshot
 from trainkit.distributed.gathering import (
     gather_model,
     gather_optimizer,
@@ -31,38 +32,8 @@ from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.errors import CheckpointError
 from trainkit.protocols import Stateful
-from trainkit.training.averaging import FILE_NAME as AVERAGED_FILE
 from trainkit.training.averaging import AveragedWeights
 from trainkit.training.optim import optimizer_kind
-
-WEIGHTS_FILE = "model.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Hold a copy of the whole state as it was after one step; training may go on while it is written.
-
-    All of it lies in rank 0's main memory, the tensors' part of other ranks' snapshots is empty.
-    """
-
-    model: dict[str, Tensor]
-    averages: dict[str, Tensor] | None
-    optimizer: dict[str, Any]
-    """Parameter name -> the optimizer's state of it."""
-    scaler: dict[str, Any]
-    ranks: list[dict[str, Any]]
-    """By rank: data position and random generators."""
-    counters: dict[str, Any]
-
-    def write(self, folder: Path) -> None:
-        """Write all files of the state into `folder`. Only rank 0 does this."""
-        save_file(self.model, folder / WEIGHTS_FILE)
-        if self.averages is not None:
-            save_file(self.averages, folder / AVERAGED_FILE)
-        torch.save({"optimizer": self.optimizer, "scaler": self.scaler}, folder / "optimizer.pt")
-        torch.save([rank["data"] for rank in self.ranks], folder / "data.pt")
-        torch.save([rank["rng"] for rank in self.ranks], folder / "rng.pt")
-        (folder / "state.json").write_text(json.dumps(self.counters, indent=2) + "\n")
 
 
 @dataclass(slots=True)
@@ -82,30 +53,55 @@ class TrainState:
     weight_seen: float = 0.0
     """Weight of all batches trained on ("tokens", for a language model)."""
     elapsed_s: float = 0.0
+    best_loss: float = math.inf
+    """Lowest validation loss of the run."""
+    best_step: int = 0
+    """The step that had it; 0 before the first evaluation."""
+    is_evaluation_due: bool = False
+    """The evaluation that belongs to this step was put off, because the run was to stop."""
 
-    def snapshot(self) -> Snapshot:
-        """Copy everything to rank 0's main memory. Every rank must call this."""
+    def collect_ranks(self) -> list[dict[str, Any]]:
+        """Return what differs between ranks, by rank. Every rank must call this."""
         source_state = self.source.state_dict()
         _require_plain(source_state, "the batch source's state_dict()")
-        averages = None
-        if self.averages is not None:
-            by_parameter = dict(zip(self.averages.parameters, self.averages.averages, strict=True))
-            averages = gather_model(self.model, self.world, instead=by_parameter)
-        return Snapshot(
-            model=gather_model(self.model, self.world),
-            averages=averages,
-            optimizer=gather_optimizer(self.model, self.optimizer, self.world),
-            scaler=self.scaler.state_dict(),
-            ranks=gather_objects({"data": source_state, "rng": capture_rng()}, self.world),
-            counters={
-                "step": self.step,
-                "weight_seen": self.weight_seen,
-                "elapsed_s": self.elapsed_s,
-                "world_size": self.world.size,
-                "optimizer": optimizer_kind(self.optimizer),
-                "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
-            },
-        )
+        return gather_objects({"data": source_state, "rng": capture_rng()}, self.world)
+
+    def gather_tensors(self) -> dict[str, Any]:
+        """Return the weights, their averages and the optimizer's state, whole, on rank 0. Every rank must call this.
+
+        What is not sharded is not copied.
+        """
+        averages = self.averages.by_parameter() if self.averages else None
+        return {
+            "weights": gather_model(self.model, self.world),
+            "averages": gather_model(self.model, self.world, instead=averages) if averages else None,
+            "optimizer": gather_optimizer(self.model, self.optimizer),
+        }
+
+    def snapshot(
+        self, ranks: list[dict[str, Any]], tensors: dict[str, Any], host: HostCopies | None = None
+    ) -> Snapshot:
+        """Return what a checkpoint of this moment holds: what collect_ranks and gather_tensors returned, and the rest.
+
+        With `host` all is copied, and training may go on while it is written; without, it must be written at once.
+        """
+        counters = {
+            "step": self.step,
+            "weight_seen": self.weight_seen,
+            "elapsed_s": self.elapsed_s,
+            "world_size": self.world.size,
+            "optimizer": optimizer_kind(self.optimizer),
+            "best_loss": self.best_loss if self.best_step else None,
+            "best_step": self.best_step,
+            "is_evaluation_due": self.is_evaluation_due,
+            "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
+        }
+        parts = {
+            **tensors,
+            "optimizer": {"optimizer": tensors["optimizer"], "scaler": self.scaler.state_dict()},
+            "ranks": ranks,
+        }
+        return Snapshot(**(host.copy(parts) if host else parts), counters=json.dumps(counters, indent=2) + "\n")
 
     def read(self, folder: Path) -> None:
         """Continue from the state in `folder`, whose manifest was verified. Every rank must call this.
@@ -137,6 +133,9 @@ class TrainState:
         self.step = counters["step"]
         self.weight_seen = counters["weight_seen"]
         self.elapsed_s = counters["elapsed_s"]
+        self.is_evaluation_due = counters.get("is_evaluation_due", False)  # checkpoints of earlier versions lack it
+        if counters.get("best_step"):
+            self.best_loss, self.best_step = counters["best_loss"], counters["best_step"]
 
     def _read_optimizer(self, path: Path) -> None:
         saved = _load(path)
@@ -153,9 +152,8 @@ class TrainState:
         """Continue the averages; a run that had none so far begins them with its weights as they are."""
         if self.averages is None:
             return
-        own = {name: tensor for name, tensor in named_tensors(self.model) if tensor.requires_grad}
-        by_parameter = dict(zip(self.averages.parameters, self.averages.averages, strict=True))
-        targets = {name: by_parameter[parameter] for name, parameter in own.items()}
+        averages = self.averages.by_parameter()
+        targets = {name: averages[tensor] for name, tensor in named_tensors(self.model) if tensor in averages}
         is_continued = (folder / AVERAGED_FILE).exists()
         _copy_file(folder / (AVERAGED_FILE if is_continued else WEIGHTS_FILE), targets)
 

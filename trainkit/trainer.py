@@ -11,7 +11,8 @@ from signal import Signals
 
 from profiling.nvtx import nvtx_range
 from trainkit.callbacks import Callback
-from trainkit.checkpointing.manager import CheckpointManager, verify_checkpoint
+from trainkit.checkpointing.finding import verify_checkpoint
+from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.checkpointing.rng import seed_process
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
@@ -20,9 +21,10 @@ from trainkit.errors import NonFiniteLoss
 from trainkit.evaluation import Evaluator, Validation
 from trainkit.metrics import EvaluationRecord, StepClock, StepRecord
 from trainkit.protocols import Batch
+from trainkit.saving import StateSaver
 from trainkit.settings import Task, TrainerSettings, TrainResult
-from trainkit.signals import StopSignals
-from trainkit.state import Snapshot, TrainState
+from trainkit.signals import Interrupted, StopSignals
+from trainkit.state import TrainState
 from trainkit.training.accumulate import (
     Accumulator,
     StepTotals,
@@ -82,9 +84,14 @@ class Trainer:
         self.evaluator = (
             Evaluator(validation, task.objective, self.world, self.precision, settings.seed) if validation else None
         )
+        self.stop = StopSignals()
+        self.saver = (
+            StateSaver(checkpoints, self.state, self.callbacks, settings.save_in_background) if checkpoints else None
+        )
         self.clock = StepClock()
         self.origins: list[str] = []
-        self.last_saved: Path | None = None
+        self.ranks_at_start: list[dict] | None = None
+        """The ranks' state before the first step of a session that compiles; None once that step is done."""
         self.last_evaluation: EvaluationRecord | None = None
         seed_process(settings.seed, self.world.rank)
 
@@ -95,7 +102,8 @@ class Trainer:
         """
         verify_checkpoint(folder)
         self.state.read(folder)
-        self.last_saved = folder
+        if self.saver:
+            self.saver.last_saved = folder
         for callback in self.callbacks:
             callback.on_checkpoint_loaded(self.state.step, folder)
 
@@ -105,48 +113,65 @@ class Trainer:
         Raises NonFiniteLoss before a bad gradient is applied, CheckpointSaveError if a checkpoint cannot be written.
         """
         stop_signal = None
-        with StopSignals() as stop, ExitStack() as on_exit:
+        with self.stop, ExitStack() as on_exit:
             on_exit.push(self._finish)
             self._start()
+            if self.state.is_evaluation_due:
+                stop_signal = self._maybe_evaluate(None)
+                self._maybe_save(stop_signal)
             while self.state.step < self.max_steps and stop_signal is None:
                 batches = self._fetch()
-                totals = self.accumulator.accumulate(self.state.step + 1, batches, stop.received)
+                try:
+                    totals = self._accumulate(batches)
+                except Interrupted as interruption:
+                    stop_signal = interruption.signal
+                    self._leave_first_step(stop_signal)
+                    break
                 grad_norm = self._clip(totals)
                 self._step(totals)
                 self._record(totals, grad_norm)
-                stop_signal = totals.stop_signal
-                self._maybe_evaluate(stop_signal)
+                stop_signal = self._maybe_evaluate(totals.stop_signal)
                 self._maybe_save(stop_signal)
-        return TrainResult(self.state.step, self.last_saved, self.last_evaluation, stop_signal)
+        is_resumable = self.saver is not None and (self.state.step > 0 or not self.prepared.is_sharded)
+        return TrainResult(self.state.step, self.last_saved, self.last_evaluation, stop_signal, is_resumable)
+
+    @property
+    def last_saved(self) -> Path | None:
+        """Return the checkpoint saved or resumed from last; None on other ranks than 0, or if there is none."""
+        return self.saver.last_saved if self.saver else None
 
     def evaluate(self) -> EvaluationRecord:
-        """Evaluate now and tell the callbacks; every rank must call this."""
+        """Evaluate now and tell the callbacks; every rank must call this.
+
+        Raises Interrupted, on all ranks, if a signal comes meanwhile.
+        """
         assert self.evaluator, "evaluate() needs a Validation"
         for callback in self.callbacks:
             callback.on_evaluation_start(self.state.step)
         with nvtx_range("evaluate"), self.averages.in_place_of_weights() if self.averages else nullcontext():
-            record = self.evaluator.evaluate(self.prepared, self.state.step)
+            record = self.evaluator.evaluate(self.prepared, self.state.step, self.stop)
         for callback in self.callbacks:
             callback.on_evaluation_end(record)
         self.last_evaluation = record
+        if record.loss < self.state.best_loss:
+            self.state.best_loss, self.state.best_step = record.loss, record.step
         return record
 
     def save(self) -> Path | None:
-        """Save a checkpoint now; every rank must call this. Returns its folder on rank 0."""
-        assert self.checkpoints, "save() needs a CheckpointManager"
-        snapshot = self.state.snapshot()
-        if not self.world.is_first:
-            return None
-        with nvtx_range("save"):
-            self.last_saved = self.checkpoints.save(self.state.step, lambda folder: self._write(folder, snapshot))
-        for callback in self.callbacks:
-            callback.on_checkpoint_saved(self.state.step, self.last_saved)
-        return self.last_saved
+        """Save a checkpoint now, and wait for it; every rank must call this. Returns its folder on rank 0."""
+        assert self.saver, "save() needs a CheckpointManager"
+        self._begin_save()
+        return self.saver.finish()
+
+    def _begin_save(self) -> None:
+        evaluation = self.last_evaluation
+        self.saver.begin(evaluation.loss if evaluation and evaluation.step == self.state.step else None)
 
     def _start(self) -> None:
         if self.evaluator:
             self.evaluator.check_not_empty()
         self.model.train()
+        self.ranks_at_start = self.state.collect_ranks() if self.settings.compile else None
         self.clock.start_session(self.state.elapsed_s)
         for callback in self.callbacks:
             callback.on_train_start(self.state.step, self.max_steps)
@@ -175,6 +200,14 @@ class Trainer:
         self.clock.end_fetch()
         return batches
 
+    def _accumulate(self, batches: list[Batch]) -> StepTotals:
+        """Run forward and backward; where that compiles first, which takes minutes, a signal cuts it short."""
+        is_first_compiled = self.ranks_at_start is not None
+        with self.stop.interruptible() if is_first_compiled else nullcontext():
+            totals = self.accumulator.accumulate(self.state.step + 1, batches, self.stop.received)
+        self.ranks_at_start = None
+        return totals
+
     def _clip(self, totals: StepTotals) -> float:
         """Turn gradients of sums into the gradient of the mean loss, limit its norm, and return the norm before.
 
@@ -202,11 +235,12 @@ class Trainer:
         """Say which micro-batches were bad, on all ranks (which all come here, since the totals are shared)."""
         bad = [not math.isfinite(loss.item()) for loss in totals.local_losses]
         suspects = [origin for origin, is_bad in zip(self.origins, bad, strict=True) if is_bad or not any(bad)]
-        by_rank = gather_objects((any(bad), suspects), self.world)
-        guilty = [(rank, origins) for rank, (is_bad, origins) in enumerate(by_rank) if is_bad]
-        guilty = guilty or [(rank, origins) for rank, (_, origins) in enumerate(by_rank)]
+        newest = self.saver.finish() if self.saver else None
+        by_rank = gather_objects((any(bad), suspects, newest), self.world)
+        guilty = [(rank, origins) for rank, (is_bad, origins, _) in enumerate(by_rank) if is_bad]
+        guilty = guilty or [(rank, origins) for rank, (_, origins, _) in enumerate(by_rank)]
         came_from = "; ".join(f"rank {rank}: {', '.join(origins)}" for rank, origins in guilty)
-        newest = self.last_saved or (self.checkpoints.latest() if self.checkpoints else None)
+        newest = by_rank[0][2]
         return f"step {self.state.step + 1}: {what}; the batch came from {came_from}. Stopped before the update; " + (
             f"the last good checkpoint is {newest}" if newest else "no checkpoint was saved yet"
         )
@@ -244,25 +278,51 @@ class Trainer:
             if is_logged:
                 callback.on_log(record)
 
-    def _maybe_evaluate(self, stop_signal: Signals | None) -> None:
-        if self.evaluator and stop_signal is None and self.evaluator.validation.is_due(self.state.step, self.max_steps):
+    def _maybe_evaluate(self, stop_signal: Signals | None) -> Signals | None:
+        """Evaluate if it is time to and no signal came; returns the signal that came until now."""
+        state = self.state
+        is_due = bool(self.evaluator and self.evaluator.validation.is_due(state.step, self.max_steps))
+        state.is_evaluation_due = is_due  # and made up for after resuming, should a signal prevent it now
+        if stop_signal is not None or not is_due:
+            return stop_signal
+        try:
             self.evaluate()
+        except Interrupted as interruption:
+            return interruption.signal
+        state.is_evaluation_due = False
+        return None
 
     def _maybe_save(self, stop_signal: Signals | None) -> None:
-        step, every = self.state.step, self.settings.save_every
-        is_due = step == self.max_steps or stop_signal is not None or (every > 0 and step % every == 0)
-        if self.checkpoints and is_due:
-            self.save()
+        if self.saver:
+            self.saver.poll()
+            step, every = self.state.step, self.settings.save_every
+            is_last = step == self.max_steps or stop_signal is not None
+            is_kept_as_best = step == self.state.best_step and self.checkpoints.retention.keep_best > 0
+            if is_last or is_kept_as_best or (every > 0 and step % every == 0):
+                self._begin_save()
+            if is_last:
+                self.saver.finish()
         if stop_signal is not None:
-            for callback in self.callbacks:
-                callback.on_stop(step, stop_signal, self.last_saved)
+            self._tell_of_stop(stop_signal)
 
-    def _write(self, folder: Path, snapshot: Snapshot) -> None:
-        snapshot.write(folder)
+    def _leave_first_step(self, stop_signal: Signals) -> None:
+        """Save what the session began with.
+
+        The ranks do not meet again: some may be compiling, others waiting for their gradients. A sharded model, which
+        none of them has whole, is therefore not saved: nothing was learned yet.
+        """
+        if self.saver and self.last_saved is None and not self.prepared.is_sharded:
+            self.saver.begin(ranks=self.ranks_at_start)
+            self.saver.finish()
+        self._tell_of_stop(stop_signal)
+
+    def _tell_of_stop(self, stop_signal: Signals) -> None:
         for callback in self.callbacks:
-            callback.write_extras(folder)
+            callback.on_stop(self.state.step, stop_signal, self.last_saved)
 
     def _finish(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if self.saver:
+            self.saver.close()
         for callback in self.callbacks:
             if error is not None:
                 callback.on_error(self.state.step, error)

@@ -73,7 +73,7 @@ def test_every_hook_is_called_in_order(tmp_path):
     diary = Diary()
     trainer = make_trainer(
         World(),
-        make_settings(log_every=2, save_every=2),
+        make_settings(log_every=2, save_every=2, save_in_background=False),
         callbacks=[diary],
         checkpoints=CheckpointManager(tmp_path),
         validation=toy_validation(every=2),

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint
+from trainkit.checkpointing.finding import find_checkpoint
+from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.distributed.parallel import World, process_group, world_from_environment
 from trainkit.errors import CheckpointSaveError
 from trainkit.evaluation import Validation

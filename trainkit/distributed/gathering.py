@@ -16,7 +16,6 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.utils._pytree import tree_map_only
 
 from trainkit.distributed.parallel import World
 
@@ -32,17 +31,20 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 @torch.no_grad()
 def gather_model(model: nn.Module, world: World, instead: Mapping[nn.Parameter, Tensor] | None = None) -> dict:
-    """Return copies of all named tensors on rank 0's CPU, and nothing on other ranks. Every rank must call this.
+    """Return the named tensors, the sharded ones whole on rank 0's CPU. Every rank must call this.
 
     instead: parameter -> what to gather in its place, sharded like it.
+    What is not sharded is not copied; of what is, other ranks than 0 get nothing.
     """
-    whole = {}
+    gathered = {}
     for name, tensor in named_tensors(model):
-        chosen = instead.get(tensor, tensor) if instead is not None else tensor
-        gathered = _gather(chosen, world)
-        if gathered is not None:
-            whole[name] = gathered
-    return whole
+        tensor = tensor if instead is None else instead.get(tensor, tensor)
+        if isinstance(tensor, DTensor):
+            whole = tensor.full_tensor()  # one after the other: a device may not have room for all
+            tensor = whole.cpu() if world.is_first else None
+        if tensor is not None:
+            gathered[name] = tensor.detach()
+    return gathered
 
 
 @torch.no_grad()
@@ -56,17 +58,16 @@ def restore_tensor(target: Tensor, whole: Tensor) -> None:
     target.copy_(whole)
 
 
-def gather_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> dict[str, Any]:
-    """Return parameter name -> its optimizer state, copied to rank 0's CPU; {} elsewhere. Every rank must call this."""
+def gather_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return parameter name -> its optimizer state, the sharded ones whole on rank 0's CPU.
+
+    Every rank must call this. What is not sharded is not copied; of what is, other ranks than 0 get nothing.
+    """
     if not optimizer.state:  # no step was taken; torch would take one to find out what the state will look like
         return {}
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    gathered = get_optimizer_state_dict(model, optimizer, options=options)
-    if not world.is_first:
-        return {}
-    # On a CPU there was nothing to move, and the next step would change what is still being written.
-    state = gathered["state"]
-    return tree_map_only(Tensor, Tensor.clone, state) if world.device.type == "cpu" else state
+    is_sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    options = StateDictOptions(full_state_dict=is_sharded, cpu_offload=is_sharded)
+    return get_optimizer_state_dict(model, optimizer, options=options).get("state", {})
 
 
 def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -90,10 +91,3 @@ def restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state:
         {"state": dict(state), "param_groups": groups},
         options=StateDictOptions(full_state_dict=True),
     )
-
-
-def _gather(tensor: Tensor, world: World) -> Tensor | None:
-    if isinstance(tensor, DTensor):
-        whole = tensor.full_tensor()
-        return whole.cpu() if world.is_first else None
-    return tensor.detach().to("cpu", copy=True) if world.is_first else None

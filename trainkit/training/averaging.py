@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from trainkit.training.optim import trained_parameters
 
-FILE_NAME = "model_averaged.safetensors"
-
 
 class AveragedWeights:
     """Average the trained parameters of one model; sharded parameters have sharded averages."""
@@ -24,6 +22,10 @@ class AveragedWeights:
         self.decay = decay
         self.parameters = trained_parameters(model)
         self.averages: list[Tensor] = [parameter.detach().clone() for parameter in self.parameters]
+
+    def by_parameter(self) -> dict[nn.Parameter, Tensor]:
+        """Return the average of each parameter."""
+        return dict(zip(self.parameters, self.averages, strict=True))
 
     @torch.no_grad()
     def update(self, step: int) -> None:
