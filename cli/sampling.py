@@ -2,9 +2,13 @@
 
 import contextlib
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from tqdm import tqdm
 
+from cli.build import build_generation
+from config.roots import TrainConfig
 from config.sections.sampling import SamplingSection
 from trainkit.callbacks import Callback
 from trainkit.metrics import StepRecord
@@ -25,23 +29,25 @@ class SamplingCallback(Callback):
 
     def __init__(
         self,
-        model: TransformerLM,
+        lend: Callable[[], AbstractContextManager[TransformerLM | None]],
         tokenizer: Tokenizer,
-        objective: str,
-        section: SamplingSection,
-        settings: GenerationSettings,
+        config: TrainConfig,
     ) -> None:
-        self.predictor = Predictor(LoadedModel(model, tokenizer, objective, folder=None))
-        self.section, self.settings = section, settings
+        """Take how to borrow the model: it gives rank 0 one to generate with, and others None."""
+        self.lend, self.tokenizer = lend, tokenizer
+        self.objective, self.section = config.objective.name, config.sampling
+        self.settings = build_generation(config.sampling, config.model.context_length)
+        self.runs_on_every_rank = config.ddp.strategy == "fsdp"  # none of them has the model alone
 
     def on_step_end(self, record: StepRecord) -> None:
-        """Generate after every `every`-th step, leaving the model in training mode."""
+        """Generate after every `every`-th step."""
         if record.step % self.section.every:
             return
-        model = self.predictor.model
-        was_training = model.training
-        samples = generate_samples(self.predictor, self.section, self.settings)
-        model.train(was_training)
+        with self.lend() as model:
+            if model is None:
+                return
+            predictor = Predictor(LoadedModel(model, self.tokenizer, self.objective, folder=None))
+            samples = generate_samples(predictor, self.section, self.settings)
         with contextlib.suppress(OSError):  # nobody reads any more: no reason to stop training
             for sample in samples:
                 tqdm.write(f"step {record.step} | {sample.text}", file=sys.stderr)

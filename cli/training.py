@@ -2,11 +2,14 @@
 
 import os
 import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 
-from cli.build import build_checkpoints, build_generation, build_objective, build_shape, build_trainer_settings
+from cli.build import build_checkpoints, build_objective, build_shape, build_trainer_settings, share_model
+from cli.lending import lend_model
 from cli.output import prepare_streams, say
 from cli.resuming import CONFIG_FILE, describe_start, open_run
 from cli.sampling import SamplingCallback
@@ -60,11 +63,14 @@ def run_training(world: World, config: TrainConfig) -> int:
     rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
     batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
     with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:
+        settings = build_trainer_settings(
+            config.training, config.optimizer, config.logging.log_every, config.checkpointing
+        )
         trainer = Trainer(
-            Task(model, objective, source),
-            build_trainer_settings(config.training, config.optimizer, config.logging.log_every, config.checkpointing),
+            Task(model, objective, source, blocks=tuple(model.blocks), role_of=model.role_of),
+            share_model(settings, config.ddp),
             world,
-            make_callbacks(config, folder, tokenizer, model),
+            make_callbacks(config, folder, tokenizer, shape, lambda: lend_model(trainer)),
             build_checkpoints(config.checkpointing, folder),
             make_validation(config, tokenizer, rows, world),
         )
@@ -74,8 +80,10 @@ def run_training(world: World, config: TrainConfig) -> int:
             write_run_files(folder, config, tokenizer)
             describe_run(trainer, config, folder)
         result = trainer.fit()
-    if world.is_first and result.stop_signal is None:
-        print_summary(config, trainer.model, tokenizer, folder, trainer.state.weight_seen)
+    if result.stop_signal is None and (world.is_first or trainer.prepared.is_sharded):
+        with lend_model(trainer) as lent:
+            if lent is not None:
+                print_summary(config, lent, tokenizer, folder, trainer.state.weight_seen)
     return result.exit_code
 
 
@@ -118,14 +126,20 @@ def describe_run(trainer: Trainer, config: TrainConfig, folder: Path) -> None:
     )
 
 
-def make_callbacks(config: TrainConfig, folder: Path, tokenizer: Tokenizer, model: TransformerLM) -> list[Callback]:
-    """Return what accompanies the run; metrics.jsonl always does."""
+def make_callbacks(
+    config: TrainConfig,
+    folder: Path,
+    tokenizer: Tokenizer,
+    shape: ModelShape,
+    lend: Callable[[], AbstractContextManager[TransformerLM | None]],
+) -> list[Callback]:
+    """Return what accompanies the run; metrics.jsonl always does. `lend` gives the model to sample from."""
     # The run's own configuration, not the file it started from: that lacks what --set changed.
     resume = f"transformerlm-train --config {shlex.quote(str(folder / CONFIG_FILE))}"
     if not config.checkpointing.auto_resume:
         resume += f" --set {shlex.quote(f'checkpointing.resume_from={folder}')}"
     callbacks: list[Callback] = [
-        DescribeModel(config, model.shape, tokenizer),
+        DescribeModel(config, shape, tokenizer),
         JsonlLogger(folder / "metrics.jsonl", UNIT),
     ]
     if "console" in config.logging.backends:
@@ -137,8 +151,7 @@ def make_callbacks(config: TrainConfig, folder: Path, tokenizer: Tokenizer, mode
         )
         callbacks.append(WandbLogger(settings, folder, UNIT))
     if config.sampling.every and config.sampling.prompts:
-        generation = build_generation(config.sampling, config.model.context_length)
-        callbacks.append(SamplingCallback(model, tokenizer, config.objective.name, config.sampling, generation))
+        callbacks.append(SamplingCallback(lend, tokenizer, config))
     return callbacks
 
 

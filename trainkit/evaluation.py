@@ -1,14 +1,15 @@
 """Measure the loss on validation batches, whose number may differ from rank to rank."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 import torch
 from torch import nn
 
 from trainkit.distributed.parallel import World
-from trainkit.distributed.reduce import gather_objects
+from trainkit.distributed.reduce import gather_objects, keep_in_step
+from trainkit.distributed.strategy import PreparedModel
 from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import Batch, Objective, StepContext
 from trainkit.signals import Interrupted, StopSignals
@@ -53,20 +54,19 @@ class Evaluator:
             )
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, step: int, stop: StopSignals) -> EvaluationRecord:
-        """Return the mean loss over all ranks' batches; `model` must not be wrapped for DDP.
+    def evaluate(self, prepared: PreparedModel, step: int, stop: StopSignals) -> EvaluationRecord:
+        """Return the mean loss over all ranks' batches, of which each rank may have any number.
 
-        Ranks do not talk to one another until each has run out of batches, so they may have any number of them.
         Raises ValueError if there is nothing to evaluate on, Interrupted on all ranks if one was told to stop.
         """
+        model = prepared.evaluation
         was_training = model.training
         model.eval()
         sums = {"loss": 0.0, "weight": 0.0, "batches": 0.0}
-        stop_signal = None
         try:
-            with stop.interruptible():
-                for index, batch in enumerate(islice(self.validation.make_batches(), self.validation.max_batches)):
-                    self._add(sums, model, index, move_to(batch, self.world.device))
+            for index, (batch, is_own) in enumerate(self._batches(prepared, stop)):
+                self._add(sums if is_own else dict(sums), model, index, move_to(batch, self.world.device))
+            stop_signal = stop.received if prepared.is_sharded else None
         except Interrupted as interruption:
             stop_signal = interruption.signal
         finally:
@@ -76,6 +76,20 @@ class Evaluator:
         if stop_signal is not None:
             raise Interrupted(stop_signal)
         return self._combine([sums for sums, _ in by_rank], step)
+
+    def _batches(self, prepared: PreparedModel, stop: StopSignals) -> Iterator[tuple[Batch, bool]]:
+        """Yield the batches to run, and whether they count.
+
+        A signal ends this at once, with Interrupted. But each forward pass of a sharded model needs every rank: then
+        ranks whose batches have ended, or that were told to stop, run along on those of others.
+        """
+        batches = islice(self.validation.make_batches(), self.validation.max_batches)
+        if prepared.is_sharded:
+            yield from keep_in_step(takewhile(lambda _: stop.received is None, batches), self.world)
+            return
+        with stop.interruptible():
+            for batch in batches:
+                yield batch, True
 
     def _add(self, sums: dict[str, float], model: nn.Module, index: int, batch: Batch) -> None:
         rows = count_rows(batch)

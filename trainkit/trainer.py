@@ -9,15 +9,13 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from signal import Signals
 
-import torch
-from torch import nn
-
 from profiling.nvtx import nvtx_range
 from trainkit.callbacks import Callback
 from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.checkpointing.rng import seed_process
-from trainkit.distributed.parallel import World, wrap_model
+from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
+from trainkit.distributed.strategy import Strategy, prepare_model
 from trainkit.errors import NonFiniteLoss
 from trainkit.evaluation import Evaluator, Validation
 from trainkit.metrics import EvaluationRecord, StepClock, StepRecord
@@ -26,8 +24,16 @@ from trainkit.saving import StateSaver, verify_on_first_rank
 from trainkit.settings import Task, TrainerSettings, TrainResult
 from trainkit.signals import Interrupted, StopSignals
 from trainkit.state import TrainState
-from trainkit.training.accumulate import Accumulator, StepTotals, count_rows, move_to, scale_gradients
-from trainkit.training.optim import build_optimizer, trained_parameters
+from trainkit.training.accumulate import (
+    Accumulator,
+    StepTotals,
+    count_rows,
+    limit_gradient_norm,
+    move_to,
+    scale_gradients,
+)
+from trainkit.training.averaging import AveragedWeights
+from trainkit.training.optim import build_optimizer, set_learning_rate, trained_parameters
 from trainkit.training.precision import Precision
 
 
@@ -43,7 +49,7 @@ class Trainer:
         checkpoints: CheckpointManager | None = None,
         validation: Validation | None = None,
     ):
-        """Prepare the model (device, compile, DDP) and the optimizer; without `checkpoints` nothing is saved.
+        """Prepare the model (device, compile, DDP or FSDP) and the optimizer; without `checkpoints` nothing is saved.
 
         The model is moved and trained in place; its weights are made those of rank 0.
         """
@@ -54,20 +60,26 @@ class Trainer:
         self.callbacks = [hook for hook in callbacks if self.world.is_first or hook.runs_on_every_rank]
         assert len({type(hook) for hook in callbacks}) == len(callbacks), "checkpoints tell callbacks apart by class"
         self.source = task.source
-        self.model = task.model.to(self.world.device)
-        self.compiled = torch.compile(self.model) if settings.compile else self.model
-        self.parameters = trained_parameters(self.model)
+        self.model = task.model
         self.precision = Precision(settings.precision, self.world.device)
+        self.prepared = prepare_model(
+            self.model,
+            task.blocks,
+            self.world,
+            Strategy(settings.strategy, settings.recompute_blocks, settings.compile, self.precision.dtype),
+        )
+        self.parameters = trained_parameters(self.model)
+        self.averages = AveragedWeights(self.model, settings.average_decay) if settings.average_decay else None
         self.state = TrainState(
             model=self.model,
-            optimizer=build_optimizer(self.model, settings.optimizer),
+            optimizer=build_optimizer(self.model, settings.optimizer, task.role_of),
             scaler=self.precision.scaler,
             source=task.source,
             callbacks={type(hook).__name__: hook for hook in self.callbacks},
             world=self.world,
+            averages=self.averages,
         )
-        wrapped = wrap_model(self.compiled, self.world)
-        self.accumulator = Accumulator(wrapped, task.objective, self.world, self.precision, settings.seed)
+        self.accumulator = Accumulator(self.prepared, task.objective, self.world, self.precision, settings.seed)
         self.evaluator = (
             Evaluator(validation, task.objective, self.world, self.precision, settings.seed) if validation else None
         )
@@ -119,9 +131,8 @@ class Trainer:
                 self._record(totals, grad_norm)
                 stop_signal = self._maybe_evaluate(totals.stop_signal)
                 self._maybe_save(stop_signal)
-        return TrainResult(
-            self.state.step, self.last_saved, self.last_evaluation, stop_signal, is_resumable=self.saver is not None
-        )
+        is_resumable = self.saver is not None and (self.state.step > 0 or not self.prepared.is_sharded)
+        return TrainResult(self.state.step, self.last_saved, self.last_evaluation, stop_signal, is_resumable)
 
     @property
     def last_saved(self) -> Path | None:
@@ -136,8 +147,8 @@ class Trainer:
         assert self.evaluator, "evaluate() needs a Validation"
         for callback in self.callbacks:
             callback.on_evaluation_start(self.state.step)
-        with nvtx_range("evaluate"):
-            record = self.evaluator.evaluate(self.compiled, self.state.step, self.stop)
+        with nvtx_range("evaluate"), self.averages.in_place_of_weights() if self.averages else nullcontext():
+            record = self.evaluator.evaluate(self.prepared, self.state.step, self.stop)
         for callback in self.callbacks:
             callback.on_evaluation_end(record)
         self.last_evaluation = record
@@ -214,7 +225,7 @@ class Trainer:
             self.precision.scaler.unscale_(self.state.optimizer)
         scale_gradients(self.parameters, self.world.size / totals.weight)
         limit = math.inf if self.settings.grad_clip_norm is None else self.settings.grad_clip_norm
-        grad_norm = nn.utils.clip_grad_norm_(self.parameters, limit).item()
+        grad_norm = limit_gradient_norm(self.parameters, limit).item()
         if not math.isfinite(grad_norm) and not self.precision.is_scaled:
             raise NonFiniteLoss(self._describe_bad_step(f"the gradient norm is {grad_norm}", totals))
         for callback in self.callbacks:
@@ -237,12 +248,13 @@ class Trainer:
 
     def _step(self, totals: StepTotals) -> None:
         """Update the parameters at this step's learning rate."""
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = self.settings.schedule(self.state.step + 1)
+        set_learning_rate(self.state.optimizer, self.settings.schedule(self.state.step + 1))
         with nvtx_range("optimizer"):
             self.precision.step(self.state.optimizer)
             self.state.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
+        if self.averages:
+            self.averages.update(self.state.step)
         self.state.weight_seen += totals.weight
 
     def _record(self, totals: StepTotals, grad_norm: float) -> None:
@@ -297,9 +309,10 @@ class Trainer:
     def _leave_first_step(self, stop_signal: Signals) -> None:
         """Save what the session began with.
 
-        The ranks do not meet again: some may be compiling, others waiting for their gradients.
+        The ranks do not meet again: some may be compiling, others waiting for their gradients. A sharded model, which
+        none of them has whole, is therefore not saved: nothing was learned yet.
         """
-        if self.saver and self.last_saved is None:
+        if self.saver and self.last_saved is None and not self.prepared.is_sharded:
             self.saver.begin(ranks=self.ranks_at_start)
             self.saver.finish()
         self._tell_of_stop(stop_signal)
