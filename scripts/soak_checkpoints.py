@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # which building an optimizer imports: once here, not in each of the sessions
 from torch import nn
 
 from trainkit.callbacks import Callback
