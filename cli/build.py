@@ -61,7 +61,11 @@ def build_optimizer_settings(section: OptimizerSection) -> OptimizerSettings:
 
 
 def build_trainer_settings(
-    training: TrainingSection, optimizer: OptimizerSection, log_every: int, save_every: int
+    training: TrainingSection,
+    optimizer: OptimizerSection,
+    log_every: int,
+    save_every: int,
+    flops_per_token: float | None = None,
 ) -> TrainerSettings:
     """Return what the training loop needs to know."""
     return TrainerSettings(
@@ -72,6 +76,9 @@ def build_trainer_settings(
         precision=training.precision,
         compile=training.compile,
         seed=training.seed,
+        on_nonfinite=training.on_nonfinite,
+        spike_deviations=training.spike_deviations,
+        flops_per_weight=flops_per_token,
         log_every=log_every,
         save_every=save_every,
     )

@@ -1,13 +1,14 @@
 """Everything that changes while training, saved and restored whole.
 
 model.safetensors   parameters and persistent buffers, named as in the unwrapped model; tied weights once
-optimizer.pt        the optimizer's state and the float16 loss scale
+optimizer.pt        the optimizer's state, the float16 loss scale, what usual losses and gradient norms are
 data.pt             the position of every rank's batch source
 rng.pt              the global random generators of every rank
 state.json          counters, the number of ranks, what callbacks remember
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.errors import CheckpointError
 from trainkit.protocols import Stateful
+from trainkit.training.guard import StepGuard
 from trainkit.training.optim import optimizer_kind
 
 
@@ -35,6 +37,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     source: Stateful
+    guard: StepGuard
     callbacks: Mapping[str, Stateful]
     world: World
     step: int = 0
@@ -42,6 +45,10 @@ class TrainState:
     weight_seen: float = 0.0
     """Weight of all batches trained on ("tokens", for a language model)."""
     elapsed_s: float = 0.0
+    best_loss: float = math.inf
+    """Lowest validation loss of the run."""
+    best_step: int = 0
+    """The step that had it; 0 before the first evaluation."""
 
     def collect_ranks(self) -> list[dict[str, Any]]:
         """Return what differs between ranks, by rank. Every rank must call this."""
@@ -53,15 +60,16 @@ class TrainState:
         """Write all state into `folder`; `ranks` is what collect_ranks returned."""
         weights = {name: tensor.contiguous() for name, tensor in _untied(self.model).items()}
         save_file(weights, folder / "model.safetensors")
-        torch.save(
-            {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}, folder / "optimizer.pt"
-        )
+        optimizer, scaler, guard = (part.state_dict() for part in (self.optimizer, self.scaler, self.guard))
+        torch.save({"optimizer": optimizer, "scaler": scaler, "guard": guard}, folder / "optimizer.pt")
         torch.save([rank["data"] for rank in ranks], folder / "data.pt")
         torch.save([rank["rng"] for rank in ranks], folder / "rng.pt")
         counters = {
             "step": self.step,
             "weight_seen": self.weight_seen,
             "elapsed_s": self.elapsed_s,
+            "best_loss": self.best_loss if self.best_step else None,
+            "best_step": self.best_step,
             "world_size": self.world.size,
             "optimizer": optimizer_kind(self.optimizer),
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
@@ -96,6 +104,8 @@ class TrainState:
         self.step = counters["step"]
         self.weight_seen = counters["weight_seen"]
         self.elapsed_s = counters["elapsed_s"]
+        if counters.get("best_step"):
+            self.best_loss, self.best_step = counters["best_loss"], counters["best_step"]
 
     def _read_optimizer(self, path: Path) -> None:
         saved, current = _load(path), self.optimizer.state_dict()
@@ -109,6 +119,8 @@ class TrainState:
             raise CheckpointError(f"checkpoint {path.parent}: optimizer.pt does not fit this run ({error})") from error
         if saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])
+        if "guard" in saved:
+            self.guard.load_state_dict(saved["guard"])
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -3,30 +3,39 @@
 The loop knows tensors and sums. What a batch is, what the loss is and what a weight counts is the caller's business.
 """
 
-import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from profiling.nvtx import nvtx_range
 from trainkit.callbacks import Callback
 from trainkit.checkpointing.manager import CheckpointManager, verify_checkpoint
 from trainkit.checkpointing.rng import seed_process
 from trainkit.distributed.parallel import World, wrap_model
-from trainkit.distributed.reduce import gather_objects
 from trainkit.errors import NonFiniteLoss
 from trainkit.evaluation import Evaluator, Validation
-from trainkit.metrics import EvaluationRecord, StepClock, StepRecord
+from trainkit.hardware import Utilisation
+from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import Batch
+from trainkit.reporting import StepInFlight, StepReporter, send_numbers
 from trainkit.settings import Task, TrainerSettings, TrainResult
 from trainkit.signals import StopSignals
 from trainkit.state import TrainState
-from trainkit.training.accumulate import Accumulator, StepTotals, count_rows, move_to, scale_gradients
-from trainkit.training.optim import build_optimizer, trained_parameters
+from trainkit.training.accumulate import (
+    Accumulator,
+    StepTotals,
+    clip_gradients,
+    count_rows,
+    move_to,
+    scale_gradients,
+)
+from trainkit.training.guard import StepGuard, Verdict, step_if
+from trainkit.training.optim import build_optimizer, learning_rates, trained_parameters
 from trainkit.training.precision import Precision
 
 
@@ -62,6 +71,7 @@ class Trainer:
             optimizer=build_optimizer(self.model, settings.optimizer),
             scaler=self.precision.scaler,
             source=task.source,
+            guard=StepGuard(self.world.device, settings.spike_deviations),
             callbacks={type(hook).__name__: hook for hook in self.callbacks},
             world=self.world,
         )
@@ -70,7 +80,11 @@ class Trainer:
         self.evaluator = (
             Evaluator(validation, task.objective, self.world, self.precision, settings.seed) if validation else None
         )
-        self.clock = StepClock()
+        self.utilisation = Utilisation.of(
+            self.world.device, self.world.size, self.precision.dtype, settings.flops_per_weight
+        )
+        self.reporter = StepReporter(settings, self.state, self.precision, self.utilisation, self.callbacks)
+        self.clock = self.reporter.clock
         self.origins: list[str] = []
         self.last_saved: Path | None = None
         self.last_evaluation: EvaluationRecord | None = None
@@ -90,7 +104,7 @@ class Trainer:
     def fit(self) -> TrainResult:
         """Train to the last step, or until a signal; evaluate, report and save on the way.
 
-        Raises NonFiniteLoss before a bad gradient is applied, CheckpointSaveError if a checkpoint cannot be written.
+        Raises NonFiniteLoss, with no bad gradient applied, CheckpointSaveError if a checkpoint cannot be written.
         """
         stop_signal = None
         with StopSignals() as stop, ExitStack() as on_exit:
@@ -98,11 +112,10 @@ class Trainer:
             self._start()
             while self.state.step < self.max_steps and stop_signal is None:
                 batches = self._fetch()
-                totals = self.accumulator.accumulate(self.state.step + 1, batches, stop.received)
-                grad_norm = self._clip(totals)
-                self._step(totals)
-                self._record(totals, grad_norm)
-                stop_signal = totals.stop_signal
+                totals = self._accumulate(batches, stop.received)
+                grad_norm, verdict = self._clip(totals)
+                self._step(verdict)
+                stop_signal = self._record(totals, grad_norm, verdict)
                 self._maybe_evaluate(stop_signal)
                 self._maybe_save(stop_signal)
         return TrainResult(self.state.step, self.last_saved, self.last_evaluation, stop_signal)
@@ -112,8 +125,11 @@ class Trainer:
         assert self.evaluator, "evaluate() needs a Validation"
         for callback in self.callbacks:
             callback.on_evaluation_start(self.state.step)
-        with nvtx_range("evaluate"):
+        with nvtx_range("evaluate"), self.clock.pause("evaluation"):
             record = self.evaluator.evaluate(self.compiled, self.state.step)
+        if record.loss < self.state.best_loss:
+            self.state.best_loss, self.state.best_step = record.loss, record.step
+        record = replace(record, best_loss=self.state.best_loss, best_step=self.state.best_step)
         for callback in self.callbacks:
             callback.on_evaluation_end(record)
         self.last_evaluation = record
@@ -125,7 +141,7 @@ class Trainer:
         ranks = self.state.collect_ranks()
         if not self.world.is_first:
             return None
-        with nvtx_range("save"):
+        with nvtx_range("save"), self.clock.pause("checkpoint"):
             self.last_saved = self.checkpoints.save(self.state.step, lambda folder: self._write(folder, ranks))
         for callback in self.callbacks:
             callback.on_checkpoint_saved(self.state.step, self.last_saved)
@@ -160,85 +176,67 @@ class Trainer:
         rows = {count_rows(batch) for batch in batches}
         if len(rows) > 1:
             raise ValueError(f"the micro-batches of step {step} have {sorted(rows)} rows: each must have the same")
-        self.clock.end_fetch()
+        self.clock.mark()
         return batches
 
-    def _clip(self, totals: StepTotals) -> float:
-        """Turn gradients of sums into the gradient of the mean loss, limit its norm, and return the norm before.
+    def _accumulate(self, batches: list[Batch], stop_signal: Signals | None) -> StepTotals:
+        totals = self.accumulator.accumulate(self.state.step + 1, batches, stop_signal)
+        self.clock.mark()
+        return totals
 
-        A loss or gradient that is not finite ends the run here, before it can reach the parameters.
+    def _clip(self, totals: StepTotals) -> tuple[Tensor, Verdict]:
+        """Turn gradients of sums into the gradient of the mean loss, limit its norm, and judge the step.
+
+        Returns the norm before clipping, and whether the step may reach the parameters; neither is read here.
         """
-        if not math.isfinite(totals.loss_sum + totals.weight):
-            raise NonFiniteLoss(self._describe_bad_step(f"the loss is {totals.loss_sum}", totals))
-        if totals.weight <= 0:
-            raise ValueError(
-                f"step {self.state.step + 1}: the weight of the global batch is {totals.weight:g}, so there is nothing "
-                f"to learn from; this rank's rows came from {'; '.join(self.origins)}"
-            )
-        if self.precision.is_scaled:
-            self.precision.scaler.unscale_(self.state.optimizer)
+        self.precision.unscale(self.state.optimizer)
         scale_gradients(self.parameters, self.world.size / totals.weight)
-        limit = math.inf if self.settings.grad_clip_norm is None else self.settings.grad_clip_norm
-        grad_norm = nn.utils.clip_grad_norm_(self.parameters, limit).item()
-        if not math.isfinite(grad_norm) and not self.precision.is_scaled:
-            raise NonFiniteLoss(self._describe_bad_step(f"the gradient norm is {grad_norm}", totals))
+        grad_norm = clip_gradients(self.parameters, self.settings.grad_clip_norm).detach()
         for callback in self.callbacks:
             callback.on_gradients_ready(self.state.step + 1, grad_norm)
-        return grad_norm
+        return grad_norm, self.state.guard.judge(totals.loss, grad_norm)
 
-    def _describe_bad_step(self, what: str, totals: StepTotals) -> str:
-        """Say which micro-batches were bad, on all ranks (which all come here, since the totals are shared)."""
-        bad = [not math.isfinite(loss.item()) for loss in totals.local_losses]
-        suspects = [origin for origin, is_bad in zip(self.origins, bad, strict=True) if is_bad or not any(bad)]
-        by_rank = gather_objects((any(bad), suspects), self.world)
-        guilty = [(rank, origins) for rank, (is_bad, origins) in enumerate(by_rank) if is_bad]
-        guilty = guilty or [(rank, origins) for rank, (_, origins) in enumerate(by_rank)]
-        came_from = "; ".join(f"rank {rank}: {', '.join(origins)}" for rank, origins in guilty)
-        newest = self.last_saved or (self.checkpoints.latest() if self.checkpoints else None)
-        return f"step {self.state.step + 1}: {what}; the batch came from {came_from}. Stopped before the update; " + (
-            f"the last good checkpoint is {newest}" if newest else "no checkpoint was saved yet"
-        )
-
-    def _step(self, totals: StepTotals) -> None:
-        """Update the parameters at this step's learning rate."""
+    def _step(self, verdict: Verdict) -> None:
+        """Update the parameters at this step's learning rate, unless the step is bad; it counts in any case."""
         for group in self.state.optimizer.param_groups:
             group["lr"] = self.settings.schedule(self.state.step + 1)
         with nvtx_range("optimizer"):
-            self.precision.step(self.state.optimizer)
+            step_if(self.state.optimizer, verdict.is_good)
+            self.precision.end_step()
             self.state.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
-        self.state.weight_seen += totals.weight
 
-    def _record(self, totals: StepTotals, grad_norm: float) -> None:
-        step = self.state.step
-        self.state.elapsed_s = self.clock.end_step()
-        record = StepRecord(
-            step=step,
-            loss=totals.loss_sum / totals.weight,
-            learning_rate=self.settings.schedule(step),
-            grad_norm=grad_norm,
-            weight=totals.weight,
-            weight_seen=self.state.weight_seen,
-            step_ms=self.clock.step_ms,
-            data_wait_ms=self.clock.data_wait_ms,
-            data_wait_share=self.clock.data_wait_share,
-            elapsed_s=self.state.elapsed_s,
-            metrics={name: value / totals.weight for name, value in totals.metric_sums.items()},
-        )
-        is_logged = step % self.settings.log_every == 0 or step == self.max_steps or totals.stop_signal is not None
-        for callback in self.callbacks:
-            callback.on_step_end(record)
-            if is_logged:
-                callback.on_log(record)
+    def _record(self, totals: StepTotals, grad_norm: Tensor, verdict: Verdict) -> Signals | None:
+        """Report what has arrived of this step's numbers, or of the last one's; returns a stop signal."""
+        numbers, marks = send_numbers(totals, grad_norm, verdict), self.clock.end_step()
+        rates = learning_rates(self.state.optimizer)
+        with self._naming_last_checkpoint():
+            return self.reporter.add(StepInFlight(self.state.step, totals, numbers, marks, rates, self.origins))
+
+    def _finish_reports(self) -> None:
+        """Wait for the numbers of all steps done: nothing is evaluated or saved that was not judged."""
+        with self._naming_last_checkpoint():
+            self.reporter.report()
+
+    @contextmanager
+    def _naming_last_checkpoint(self) -> Iterator[None]:
+        try:
+            yield
+        except NonFiniteLoss as error:
+            newest = self.last_saved or (self.checkpoints.latest() if self.checkpoints else None)
+            known = f"the last good checkpoint is {newest}" if newest else "no checkpoint was saved yet"
+            raise NonFiniteLoss(f"{error}; {known}") from None
 
     def _maybe_evaluate(self, stop_signal: Signals | None) -> None:
         if self.evaluator and stop_signal is None and self.evaluator.validation.is_due(self.state.step, self.max_steps):
+            self._finish_reports()
             self.evaluate()
 
     def _maybe_save(self, stop_signal: Signals | None) -> None:
         step, every = self.state.step, self.settings.save_every
         is_due = step == self.max_steps or stop_signal is not None or (every > 0 and step % every == 0)
         if self.checkpoints and is_due:
+            self._finish_reports()
             self.save()
         if stop_signal is not None:
             for callback in self.callbacks:
