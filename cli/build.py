@@ -1,11 +1,16 @@
 """From sections of the configuration to objects: each builder takes its section and gives what it describes."""
 
+from pathlib import Path
+
+from config.sections.checkpointing import CheckpointingSection
 from config.sections.generation import GenerationSettings as GenerationSection
 from config.sections.inference import InferenceSection
 from config.sections.model import ModelSection
 from config.sections.objective import MaskedDiffusionSection, ObjectiveSection
 from config.sections.optimizer import MuonSection, OptimizerSection
 from config.sections.training import TrainingSection
+from trainkit.checkpointing.manager import CheckpointManager
+from trainkit.checkpointing.retention import Retention
 from trainkit.settings import TrainerSettings
 from trainkit.training.optim import AdamWSettings, MuonSettings, OptimizerSettings
 from trainkit.training.schedule import Schedule
@@ -64,7 +69,7 @@ def build_trainer_settings(
     training: TrainingSection,
     optimizer: OptimizerSection,
     log_every: int,
-    save_every: int,
+    checkpointing: CheckpointingSection,
     flops_per_token: float | None = None,
 ) -> TrainerSettings:
     """Return what the training loop needs to know."""
@@ -80,8 +85,16 @@ def build_trainer_settings(
         spike_deviations=training.spike_deviations,
         flops_per_weight=flops_per_token,
         log_every=log_every,
-        save_every=save_every,
+        save_every=checkpointing.every,
+        save_in_background=checkpointing.in_background,
     )
+
+
+def build_checkpoints(section: CheckpointingSection, run: Path) -> CheckpointManager:
+    """Return what keeps the checkpoints of the run in folder `run`."""
+    retention = Retention(section.keep_last, section.keep_best, section.keep_every)
+    remote_url = f"{section.remote_url.rstrip('/')}/{run.name}" if section.remote_url else ""
+    return CheckpointManager(run / "checkpoints", retention, run=run, remote_url=remote_url)
 
 
 def build_policy(section: GenerationSection) -> Policy:

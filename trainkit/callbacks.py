@@ -48,10 +48,17 @@ class Callback:
         """Receive what an evaluation found."""
 
     def write_extras(self, folder: Path) -> None:
-        """Add files to the checkpoint being written in `folder`; they are hashed and published with it."""
+        """Add files to the checkpoint being written in `folder`; they are hashed and published with it.
+
+        This runs in the thread that saves, while training goes on: write only what does not change, and return from
+        `state_dict` what does.
+        """
 
     def on_checkpoint_saved(self, step: int, path: Path) -> None:
-        """Follow the publication of a checkpoint."""
+        """Follow the publication of a checkpoint of `step`; training may be some steps ahead of it."""
+
+    def on_notice(self, step: int, message: str) -> None:
+        """Hear of something in the background that the user should know: an upload that failed, and will be retried."""
 
     def on_checkpoint_loaded(self, step: int, path: Path) -> None:
         """Follow the restoring of a checkpoint, and precede on_train_start."""

@@ -1,17 +1,20 @@
 """Measure the loss on validation batches, whose number may differ from rank to rank."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count, islice
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects, sum_over_ranks
 from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import Batch, Objective, StepContext, StepOutput
-from trainkit.training.accumulate import count_rows, move_to
+from trainkit.signals import STOP_SIGNALS, Interrupted, StopSignals
+from trainkit.training.accumulate import count_rows, move_to, received_signal
 from trainkit.training.precision import Precision
 from trainkit.training.seeding import make_generator
 from trainkit.training.sums import MetricNames
@@ -53,26 +56,29 @@ class Evaluator:
             )
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, step: int) -> EvaluationRecord:
+    def evaluate(self, model: nn.Module, step: int, stop: StopSignals) -> EvaluationRecord:
         """Return the mean loss over all ranks' batches; `model` must not be wrapped for DDP.
 
-        Ranks may have any number of batches. Raises ValueError if there is nothing to evaluate on.
+        Ranks may have any number of batches. Raises ValueError if there is nothing to evaluate on, Interrupted on all
+        ranks if one was told to stop.
         """
         was_training = model.training
         model.eval()
         names, totals = None, torch.zeros(0)
         try:
-            for index, (batch, is_counted) in enumerate(self._rounds()):
-                output = self._run(model, index, move_to(batch, self.world.device))
-                names = names or MetricNames.of(output)
-                found = torch.nn.functional.pad(names.pack(output, self.world.device), (0, 1), value=1.0)  # one batch
-                found = found if is_counted else torch.zeros_like(found)
-                totals = found if index == 0 else totals + found
+            # Alone, a signal may cut a batch short; of several ranks, none may leave the others waiting in one.
+            with stop.interruptible() if self.world.size == 1 else nullcontext():
+                for index, (batch, is_counted) in enumerate(self._rounds(stop)):
+                    output = self._run(model, index, move_to(batch, self.world.device))
+                    names = names or MetricNames.of(output)
+                    found = pad(names.pack(output, self.world.device), (0, 1), value=1.0)  # and one batch
+                    found = found if is_counted else torch.zeros_like(found)
+                    totals = found if index == 0 else totals + found
         finally:
             model.train(was_training)
         return self._combine(names, totals, step)
 
-    def _rounds(self) -> Iterator[tuple[Batch, bool]]:
+    def _rounds(self, stop: StopSignals) -> Iterator[tuple[Batch, bool]]:
         """Yield as many batches on every rank as the rank with the most of them has, and whether each counts.
 
         A sharded model gathers its weights from all ranks in each forward pass. So a rank that has run out goes on
@@ -82,11 +88,15 @@ class Evaluator:
         spare: Batch | None = None
         for index in count():
             batch = next(batches, None)
-            ranks = sum_over_ranks(torch.tensor(float(batch is not None), device=self.world.device), self.world)
-            if not ranks.item():
+            votes = [float(batch is not None), *(float(stop.received == number) for number in STOP_SIGNALS)]
+            ranks, *flags = sum_over_ranks(torch.tensor(votes, device=self.world.device), self.world).tolist()
+            stop_signal = received_signal(flags)
+            if stop_signal is not None:
+                raise Interrupted(stop_signal)
+            if not ranks:
                 return
             if index == 0:
-                spare = batch if ranks.item() == self.world.size else self._lend(batch)
+                spare = batch if ranks == self.world.size else self._lend(batch)
             yield (spare, False) if batch is None else (batch, True)
 
     def _lend(self, batch: Batch | None) -> Batch:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import Signals
+from signal import SIGINT, Signals
 from typing import Literal
 
 from torch import nn
 
 from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import BatchSource, Objective
+from trainkit.signals import RESUME_EXIT_CODE
 from trainkit.training.optim import AdamWSettings, OptimizerSettings
 from trainkit.training.precision import PrecisionName
 from trainkit.training.schedule import Schedule
@@ -46,6 +47,8 @@ class TrainerSettings:
     log_every: int = 10
     save_every: int = 0
     """Steps between checkpoints; the last step is always saved. 0 means only then, and on a signal."""
+    save_in_background: bool = True
+    """Train on while a checkpoint is written; costs host memory for a copy of weights and optimizer state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,13 @@ class TrainResult:
     """The last evaluation of this session; it knows the best one of the run."""
     stop_signal: Signals | None
     """The signal that ended training early, or None if it ran to its last step."""
+    is_resumable: bool = True
+    """A checkpoint of this step was saved, by rank 0."""
 
     @property
     def exit_code(self) -> int:
-        """Return the process's exit code: 0, or 128 + signal as shells expect (130, 143)."""
-        return 0 if self.stop_signal is None else 128 + self.stop_signal
+        """Return the process's exit code: 0; 75 "saved, resume me"; 128 + signal for Ctrl-C or if nothing was saved."""
+        if self.stop_signal is None:
+            return 0
+        is_unattended = self.stop_signal is not SIGINT
+        return RESUME_EXIT_CODE if is_unattended and self.is_resumable else 128 + self.stop_signal

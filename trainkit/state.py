@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainkit.checkpointing.rng import capture_rng, restore_rng
+from trainkit.checkpointing.snapshot import HostCopies, Snapshot
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.errors import CheckpointError
@@ -49,6 +50,8 @@ class TrainState:
     """Lowest validation loss of the run."""
     best_step: int = 0
     """The step that had it; 0 before the first evaluation."""
+    is_evaluation_due: bool = False
+    """The evaluation that belongs to this step was put off, because the run was to stop."""
 
     def collect_ranks(self) -> list[dict[str, Any]]:
         """Return what differs between ranks, by rank. Every rank must call this."""
@@ -56,25 +59,29 @@ class TrainState:
         _require_plain(source_state, "the batch source's state_dict()")
         return gather_objects({"data": source_state, "rng": capture_rng()}, self.world)
 
-    def write(self, folder: Path, ranks: list[dict[str, Any]]) -> None:
-        """Write all state into `folder`; `ranks` is what collect_ranks returned."""
-        weights = {name: tensor.contiguous() for name, tensor in _untied(self.model).items()}
-        save_file(weights, folder / "model.safetensors")
-        optimizer, scaler, guard = (part.state_dict() for part in (self.optimizer, self.scaler, self.guard))
-        torch.save({"optimizer": optimizer, "scaler": scaler, "guard": guard}, folder / "optimizer.pt")
-        torch.save([rank["data"] for rank in ranks], folder / "data.pt")
-        torch.save([rank["rng"] for rank in ranks], folder / "rng.pt")
+    def snapshot(self, ranks: list[dict[str, Any]], host: HostCopies | None = None) -> Snapshot:
+        """Return what a checkpoint of this moment holds; `ranks` is what collect_ranks returned.
+
+        With `host` all is copied, and training may go on while it is written; without, it must be written at once.
+        """
         counters = {
             "step": self.step,
             "weight_seen": self.weight_seen,
             "elapsed_s": self.elapsed_s,
-            "best_loss": self.best_loss if self.best_step else None,
-            "best_step": self.best_step,
             "world_size": self.world.size,
             "optimizer": optimizer_kind(self.optimizer),
+            "best_loss": self.best_loss if self.best_step else None,
+            "best_step": self.best_step,
+            "is_evaluation_due": self.is_evaluation_due,
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
         }
-        (folder / "state.json").write_text(json.dumps(counters, indent=2) + "\n")
+        optimizer, scaler, guard = (part.state_dict() for part in (self.optimizer, self.scaler, self.guard))
+        parts = {
+            "weights": _untied(self.model),
+            "optimizer": {"optimizer": optimizer, "scaler": scaler, "guard": guard},
+            "ranks": ranks,
+        }
+        return Snapshot(**(host.copy(parts) if host else parts), counters=json.dumps(counters, indent=2) + "\n")
 
     def read(self, folder: Path) -> None:
         """Continue from the state in `folder`, whose manifest was verified.
@@ -104,6 +111,7 @@ class TrainState:
         self.step = counters["step"]
         self.weight_seen = counters["weight_seen"]
         self.elapsed_s = counters["elapsed_s"]
+        self.is_evaluation_due = counters.get("is_evaluation_due", False)  # checkpoints of earlier versions lack it
         if counters.get("best_step"):
             self.best_loss, self.best_step = counters["best_loss"], counters["best_step"]
 

@@ -4,7 +4,7 @@ The loop knows tensors and sums. What a batch is, what the loss is and what a we
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
@@ -14,26 +14,27 @@ from torch import Tensor
 
 from profiling.nvtx import nvtx_range
 from trainkit.callbacks import Callback
-from trainkit.checkpointing.manager import CheckpointManager, verify_checkpoint
+from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.checkpointing.rng import seed_process
 from trainkit.distributed.parallel import World, wrap_model
+from trainkit.distributed.reduce import gather_objects
 from trainkit.errors import NonFiniteLoss
 from trainkit.evaluation import Evaluator, Validation
 from trainkit.hardware import Utilisation
 from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import Batch
 from trainkit.reporting import StepInFlight, StepReporter, send_numbers
+from trainkit.saving import StateSaver, verify_on_first_rank
 from trainkit.settings import Task, TrainerSettings, TrainResult
-from trainkit.signals import StopSignals
+from trainkit.signals import Interrupted, StopSignals
 from trainkit.state import TrainState
 from trainkit.training.accumulate import (
     Accumulator,
     StepTotals,
     clip_gradients,
-    count_rows,
-    move_to,
     scale_gradients,
 )
+from trainkit.training.fetching import take_batches
 from trainkit.training.guard import StepGuard, Verdict, step_if
 from trainkit.training.optim import build_optimizer, learning_rates, trained_parameters
 from trainkit.training.precision import Precision
@@ -80,13 +81,18 @@ class Trainer:
         self.evaluator = (
             Evaluator(validation, task.objective, self.world, self.precision, settings.seed) if validation else None
         )
+        self.stop = StopSignals()
+        self.saver = (
+            StateSaver(checkpoints, self.state, self.callbacks, settings.save_in_background) if checkpoints else None
+        )
         self.utilisation = Utilisation.of(
             self.world.device, self.world.size, self.precision.dtype, settings.flops_per_weight
         )
         self.reporter = StepReporter(settings, self.state, self.precision, self.utilisation, self.callbacks)
         self.clock = self.reporter.clock
         self.origins: list[str] = []
-        self.last_saved: Path | None = None
+        self.ranks_at_start: list[dict] | None = None
+        """The ranks' state before the first step of a session that compiles; None once that step is done."""
         self.last_evaluation: EvaluationRecord | None = None
         seed_process(settings.seed, self.world.rank)
 
@@ -95,9 +101,10 @@ class Trainer:
 
         Raises CheckpointError if it is damaged, or belongs to another model or number of ranks.
         """
-        verify_checkpoint(folder)
+        verify_on_first_rank(folder, self.world)
         self.state.read(folder)
-        self.last_saved = folder
+        if self.saver:
+            self.saver.last_saved = folder
         for callback in self.callbacks:
             callback.on_checkpoint_loaded(self.state.step, folder)
 
@@ -107,26 +114,44 @@ class Trainer:
         Raises NonFiniteLoss, with no bad gradient applied, CheckpointSaveError if a checkpoint cannot be written.
         """
         stop_signal = None
-        with StopSignals() as stop, ExitStack() as on_exit:
+        with self.stop, ExitStack() as on_exit:
             on_exit.push(self._finish)
             self._start()
+            if self.state.is_evaluation_due:
+                stop_signal = self._maybe_evaluate(None)
+                self._maybe_save(stop_signal)
             while self.state.step < self.max_steps and stop_signal is None:
                 batches = self._fetch()
-                totals = self._accumulate(batches, stop.received)
+                try:
+                    totals = self._accumulate(batches)
+                except Interrupted as interruption:
+                    stop_signal = interruption.signal
+                    self._leave_first_step(stop_signal)
+                    break
                 grad_norm, verdict = self._clip(totals)
                 self._step(verdict)
                 stop_signal = self._record(totals, grad_norm, verdict)
-                self._maybe_evaluate(stop_signal)
+                stop_signal = self._maybe_evaluate(stop_signal)
                 self._maybe_save(stop_signal)
-        return TrainResult(self.state.step, self.last_saved, self.last_evaluation, stop_signal)
+        return TrainResult(
+            self.state.step, self.last_saved, self.last_evaluation, stop_signal, is_resumable=self.saver is not None
+        )
+
+    @property
+    def last_saved(self) -> Path | None:
+        """Return the checkpoint saved or resumed from last; None on other ranks than 0, or if there is none."""
+        return self.saver.last_saved if self.saver else None
 
     def evaluate(self) -> EvaluationRecord:
-        """Evaluate now and tell the callbacks; every rank must call this."""
+        """Evaluate now and tell the callbacks; every rank must call this.
+
+        Raises Interrupted, on all ranks, if a signal comes meanwhile.
+        """
         assert self.evaluator, "evaluate() needs a Validation"
         for callback in self.callbacks:
             callback.on_evaluation_start(self.state.step)
         with nvtx_range("evaluate"), self.clock.pause("evaluation"):
-            record = self.evaluator.evaluate(self.compiled, self.state.step)
+            record = self.evaluator.evaluate(self.compiled, self.state.step, self.stop)
         if record.loss < self.state.best_loss:
             self.state.best_loss, self.state.best_step = record.loss, record.step
         record = replace(record, best_loss=self.state.best_loss, best_step=self.state.best_step)
@@ -136,21 +161,22 @@ class Trainer:
         return record
 
     def save(self) -> Path | None:
-        """Save a checkpoint now; every rank must call this. Returns its folder on rank 0."""
-        assert self.checkpoints, "save() needs a CheckpointManager"
-        ranks = self.state.collect_ranks()
-        if not self.world.is_first:
-            return None
-        with nvtx_range("save"), self.clock.pause("checkpoint"):
-            self.last_saved = self.checkpoints.save(self.state.step, lambda folder: self._write(folder, ranks))
-        for callback in self.callbacks:
-            callback.on_checkpoint_saved(self.state.step, self.last_saved)
-        return self.last_saved
+        """Save a checkpoint now, and wait for it; every rank must call this. Returns its folder on rank 0."""
+        assert self.saver, "save() needs a CheckpointManager"
+        self._begin_save()
+        return self.saver.finish()
+
+    def _begin_save(self) -> None:
+        evaluation = self.last_evaluation
+        self.saver.begin(evaluation.loss if evaluation and evaluation.step == self.state.step else None)
 
     def _start(self) -> None:
         if self.evaluator:
             self.evaluator.check_not_empty()
         self.model.train()
+        self.ranks_at_start = self.state.collect_ranks() if self.settings.compile else None
+        if self.saver:
+            self.saver.start()
         self.clock.start_session(self.state.elapsed_s)
         for callback in self.callbacks:
             callback.on_train_start(self.state.step, self.max_steps)
@@ -161,26 +187,17 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_step_start(step)
         self.clock.start_step()
-        batches, self.origins = [], []
-        for _ in range(self.settings.grad_accum_steps):
-            try:
-                with nvtx_range("fetch"):
-                    batch = next(self.source)
-            except StopIteration:
-                raise ValueError(
-                    f"the training data ended in step {step} of {self.max_steps}: give it more data, repeat it, "
-                    "or train for fewer steps"
-                ) from None
-            batches.append(move_to(batch, self.world.device))
-            self.origins.append(self.source.origin())
-        rows = {count_rows(batch) for batch in batches}
-        if len(rows) > 1:
-            raise ValueError(f"the micro-batches of step {step} have {sorted(rows)} rows: each must have the same")
+        count = self.settings.grad_accum_steps
+        batches, self.origins = take_batches(self.source, count, self.world.device, step)
         self.clock.mark()
         return batches
 
-    def _accumulate(self, batches: list[Batch], stop_signal: Signals | None) -> StepTotals:
-        totals = self.accumulator.accumulate(self.state.step + 1, batches, stop_signal)
+    def _accumulate(self, batches: list[Batch]) -> StepTotals:
+        """Run forward and backward; where that compiles first, which takes minutes, a signal cuts it short."""
+        is_first_compiled = self.ranks_at_start is not None
+        with self.stop.interruptible() if is_first_compiled else nullcontext():
+            totals = self.accumulator.accumulate(self.state.step + 1, batches, self.stop.received)
+        self.ranks_at_start = None
         self.clock.mark()
         return totals
 
@@ -223,31 +240,59 @@ class Trainer:
         try:
             yield
         except NonFiniteLoss as error:
-            newest = self.last_saved or (self.checkpoints.latest() if self.checkpoints else None)
+            newest = gather_objects(self.saver.finish() if self.saver else None, self.world)[0]
             known = f"the last good checkpoint is {newest}" if newest else "no checkpoint was saved yet"
             raise NonFiniteLoss(f"{error}; {known}") from None
 
-    def _maybe_evaluate(self, stop_signal: Signals | None) -> None:
-        if self.evaluator and stop_signal is None and self.evaluator.validation.is_due(self.state.step, self.max_steps):
-            self._finish_reports()
+    def _maybe_evaluate(self, stop_signal: Signals | None) -> Signals | None:
+        """Evaluate if it is time to and no signal came; returns the signal that came until now."""
+        state = self.state
+        is_due = bool(self.evaluator and self.evaluator.validation.is_due(state.step, self.max_steps))
+        state.is_evaluation_due = is_due  # and made up for after resuming, should a signal prevent it now
+        if stop_signal is not None or not is_due:
+            return stop_signal
+        self._finish_reports()
+        try:
             self.evaluate()
+        except Interrupted as interruption:
+            return interruption.signal
+        state.is_evaluation_due = False
+        return None
 
     def _maybe_save(self, stop_signal: Signals | None) -> None:
-        step, every = self.state.step, self.settings.save_every
-        is_due = step == self.max_steps or stop_signal is not None or (every > 0 and step % every == 0)
-        if self.checkpoints and is_due:
-            self._finish_reports()
-            self.save()
+        if self.saver:
+            step, every = self.state.step, self.settings.save_every
+            is_last = step == self.max_steps or stop_signal is not None
+            is_kept_as_best = step == self.state.best_step and self.checkpoints.retention.keep_best > 0
+            is_due = is_last or is_kept_as_best or (every > 0 and step % every == 0)
+            if is_due:
+                self._finish_reports()
+            with self.clock.pause("checkpoint"):
+                self.saver.poll()
+                if is_due:
+                    self._begin_save()
+                if is_last:
+                    self.saver.finish()
         if stop_signal is not None:
-            for callback in self.callbacks:
-                callback.on_stop(step, stop_signal, self.last_saved)
+            self._tell_of_stop(stop_signal)
 
-    def _write(self, folder: Path, ranks: list[dict]) -> None:
-        self.state.write(folder, ranks)
+    def _leave_first_step(self, stop_signal: Signals) -> None:
+        """Save what the session began with.
+
+        The ranks do not meet again: some may be compiling, others waiting for their gradients.
+        """
+        if self.saver and self.last_saved is None:
+            self.saver.begin(ranks=self.ranks_at_start)
+            self.saver.finish()
+        self._tell_of_stop(stop_signal)
+
+    def _tell_of_stop(self, stop_signal: Signals) -> None:
         for callback in self.callbacks:
-            callback.write_extras(folder)
+            callback.on_stop(self.state.step, stop_signal, self.last_saved)
 
     def _finish(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if self.saver:
+            self.saver.close(is_stopping=error is not None or self.stop.received is not None)
         for callback in self.callbacks:
             if error is not None:
                 callback.on_error(self.state.step, error)

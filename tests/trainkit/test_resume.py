@@ -14,7 +14,8 @@ from trainkit_workers import (
     weights_of,
 )
 
-from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint
+from trainkit.checkpointing.finding import find_checkpoint
+from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.checkpointing.manifest import write_manifest
 from trainkit.distributed.parallel import World
 from trainkit.errors import CheckpointError

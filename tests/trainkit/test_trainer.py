@@ -80,7 +80,7 @@ def test_every_hook_is_called_in_order(tmp_path):
     diary = Diary()
     trainer = make_trainer(
         World(),
-        make_settings(log_every=2, save_every=2),
+        make_settings(log_every=2, save_every=2, save_in_background=False),
         callbacks=[diary],
         checkpoints=CheckpointManager(tmp_path),
         validation=toy_validation(every=2),
@@ -270,9 +270,9 @@ def test_saving_and_evaluating_are_counted_as_pauses_of_the_next_logged_step(tmp
     )
     trainer.fit()
     pauses = {record.step: record.pauses_ms for record in diary.records}
-    assert pauses[2] == {"checkpoint": 0.0, "evaluation": 0.0}
-    assert pauses[4] == pauses[3]
-    assert min(pauses[4].values()) > 0
+    assert pauses[2]["evaluation"] == 0
+    assert pauses[4]["evaluation"] > 0
+    assert pauses[4]["checkpoint"] > 10 * pauses[2]["checkpoint"], "where it was only asked whether one is done"
 
 
 def test_the_best_validation_loss_is_known_and_survives_a_resume(tmp_path):
@@ -287,7 +287,7 @@ def test_the_best_validation_loss_is_known_and_survives_a_resume(tmp_path):
             checkpoints=CheckpointManager(tmp_path),
             validation=toy_validation(every=1),
         )
-        trainer.evaluator.evaluate = lambda model, step: EvaluationRecord(step, next(losses), 1.0, 1, {})
+        trainer.evaluator.evaluate = lambda model, step, stop: EvaluationRecord(step, next(losses), 1.0, 1, {})
         if trainer.checkpoints.latest():
             trainer.resume(trainer.checkpoints.latest())
         return trainer.fit().evaluation
@@ -314,7 +314,7 @@ def test_the_end_of_the_data_is_an_error_that_says_what_to_do():
                 raise StopIteration
             return super().__next__()
 
-    with pytest.raises(ValueError, match=re.escape("the training data ended in step 3 of 3: give it more data")):
+    with pytest.raises(ValueError, match=re.escape("the training data ended in step 3: give it more data")):
         make_trainer(World(), make_settings(), source=Short(World(), 1)).fit()
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainkit.callbacks import Callback
-from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint
+from trainkit.checkpointing.finding import find_checkpoint
+from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.clock import StepTimes
 from trainkit.distributed.parallel import World, process_group, world_from_environment
 from trainkit.errors import CheckpointSaveError

@@ -52,6 +52,10 @@ class ConsoleLogger(Callback):
         """Say what was saved."""
         self._remark(f"saved {path}")
 
+    def on_notice(self, step: int, message: str) -> None:
+        """Pass it on."""
+        self._remark(message)
+
     def on_stop(self, step: int, stop_signal: signal.Signals, path: Path | None) -> None:
         """Say how to go on after an interruption."""
         where = f"saved {path}" if path else "nothing was saved"
