@@ -1,7 +1,9 @@
 """From sections of the configuration to objects: each builder takes its section and gives what it describes."""
 
 from dataclasses import replace
+from pathlib import Path
 
+from config.sections.checkpointing import CheckpointingSection
 from config.sections.ddp import DdpSection
 from config.sections.generation import GenerationSettings as GenerationSection
 from config.sections.inference import InferenceSection
@@ -9,6 +11,8 @@ from config.sections.model import ModelSection
 from config.sections.objective import MaskedDiffusionSection, ObjectiveSection
 from config.sections.optimizer import MuonGroupSection, MuonHiddenSection, MuonSection, OptimizerSection
 from config.sections.training import TrainingSection
+from trainkit.checkpointing.manager import CheckpointManager
+from trainkit.checkpointing.retention import Retention
 from trainkit.settings import TrainerSettings
 from trainkit.training.optim import AdamWSettings, GroupSettings, MuonSettings, OptimizerSettings
 from trainkit.training.schedule import Schedule
@@ -77,7 +81,7 @@ def build_optimizer_settings(section: OptimizerSection) -> OptimizerSettings:
 
 
 def build_trainer_settings(
-    training: TrainingSection, optimizer: OptimizerSection, log_every: int, save_every: int
+    training: TrainingSection, optimizer: OptimizerSection, log_every: int, checkpointing: CheckpointingSection
 ) -> TrainerSettings:
     """Return what the training loop needs to know."""
     return TrainerSettings(
@@ -90,8 +94,16 @@ def build_trainer_settings(
         compile=training.compile,
         seed=training.seed,
         log_every=log_every,
-        save_every=save_every,
+        save_every=checkpointing.every,
+        save_in_background=checkpointing.in_background,
     )
+
+
+def build_checkpoints(section: CheckpointingSection, run: Path) -> CheckpointManager:
+    """Return what keeps the checkpoints of the run in folder `run`."""
+    retention = Retention(section.keep_last, section.keep_best, section.keep_every)
+    remote_url = f"{section.remote_url.rstrip('/')}/{run.name}" if section.remote_url else ""
+    return CheckpointManager(run / "checkpoints", retention, run=run, remote_url=remote_url)
 
 
 def share_model(settings: TrainerSettings, ddp: DdpSection) -> TrainerSettings:

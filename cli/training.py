@@ -4,14 +4,14 @@ import os
 import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
 
 import torch
 
-from cli.build import build_objective, build_shape, build_trainer_settings, share_model
+from cli.build import build_checkpoints, build_objective, build_shape, build_trainer_settings, share_model
 from cli.lending import lend_model
 from cli.output import prepare_streams, say
+from cli.resuming import CONFIG_FILE, describe_start, open_run
 from cli.sampling import SamplingCallback
 from cli.sources import RowShape, build_train_batches, build_val_batches, prefetched
 from cli.summary import print_summary
@@ -19,9 +19,6 @@ from cli.tokens import load_tokenizer
 from config.io import dump_toml
 from config.roots import TrainConfig
 from trainkit.callbacks import Callback
-from trainkit.checkpointing.finding import find_checkpoint, verify_checkpoint
-from trainkit.checkpointing.manager import CheckpointManager
-from trainkit.checkpointing.retention import Retention
 from trainkit.data.documents import Shard
 from trainkit.data.packing import Batches
 from trainkit.distributed.parallel import World
@@ -30,16 +27,14 @@ from trainkit.evaluation import Validation
 from trainkit.logging.console import ConsoleLogger
 from trainkit.logging.jsonl import JsonlLogger
 from trainkit.logging.wandb import WandbLogger, WandbSettings
-from trainkit.run_folder import open_run_folder
 from trainkit.settings import Task
 from trainkit.trainer import Trainer
-from transformerlm.checkpoint_description import TOKENIZER_FOLDER, read_description, write_description
+from transformerlm.checkpoint_description import TOKENIZER_FOLDER, write_description
 from transformerlm.models.shape import ModelShape
 from transformerlm.models.transformer import TransformerLM
 from transformerlm.tokenizer import Tokenizer
 
 UNIT = "tokens"
-CONFIG_FILE = "config.toml"
 
 
 class DescribeModel(Callback):
@@ -59,8 +54,8 @@ def run_training(world: World, config: TrainConfig) -> int:
     prepare_streams()
     tokenizer = load_tokenizer(config.data.tokenizer)
     check_prompts(config, tokenizer)
-    resumed_from = find_resumed(config, tokenizer)
-    folder = open_run(world, config, resumed_from)
+    place = open_run(world, config, tokenizer)
+    folder = place.folder
     shape = build_shape(config.model)
     torch.manual_seed(config.training.seed)
     model = TransformerLM(shape)
@@ -69,18 +64,18 @@ def run_training(world: World, config: TrainConfig) -> int:
     batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
     with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:
         settings = build_trainer_settings(
-            config.training, config.optimizer, config.logging.log_every, config.checkpointing.every
+            config.training, config.optimizer, config.logging.log_every, config.checkpointing
         )
         trainer = Trainer(
             Task(model, objective, source, blocks=tuple(model.blocks), role_of=model.role_of),
             share_model(settings, config.ddp),
             world,
             make_callbacks(config, folder, tokenizer, shape, lambda: lend_model(trainer)),
-            CheckpointManager(folder / "checkpoints", Retention(config.checkpointing.keep_last), run=folder),
+            build_checkpoints(config.checkpointing, folder),
             make_validation(config, tokenizer, rows, world),
         )
-        if resumed_from is not None:
-            trainer.resume(resumed_from)
+        if place.resumed_from is not None:
+            trainer.resume(place.resumed_from)
         if world.is_first:
             write_run_files(folder, config, tokenizer)
             describe_run(trainer, config, folder)
@@ -104,60 +99,13 @@ def check_prompts(config: TrainConfig, tokenizer: Tokenizer) -> None:
             )
 
 
-def find_resumed(config: TrainConfig, tokenizer: Tokenizer) -> Path | None:
-    """Return the checkpoint folder to continue from, if any.
-
-    Raises CheckpointError if it is not there, ValueError if it learned something else.
-    """
-    wanted = config.checkpointing.resume_from
-    if not wanted:
-        return None
-    path = Path(config.logging.runs_path) / "latest" if wanted == "latest" else Path(wanted)
-    folder = find_checkpoint(path).resolve()
-    if folder.is_relative_to(Path.cwd()):  # shorter in everything that is printed from here on
-        folder = folder.relative_to(Path.cwd())
-    verify_checkpoint(folder)
-    _, objective = read_description(folder)
-    if objective != config.objective.name:
-        raise ValueError(
-            f'checkpointing.resume_from: {folder} was trained with objective.name = "{objective}", and this run has '
-            f'"{config.objective.name}"; resume with the run\'s own config.toml, or start a new run'
-        )
-    if Tokenizer.load(folder / TOKENIZER_FOLDER) != tokenizer:
-        raise ValueError(
-            f"checkpointing.resume_from: {folder} was trained with another tokenizer; point [data.tokenizer] at "
-            f"{folder / TOKENIZER_FOLDER}, or start a new run"
-        )
-    return folder
-
-
-def open_run(world: World, config: TrainConfig, resumed_from: Path | None) -> Path:
-    """Create the run's folder, or reopen the one that holds the checkpoint; the same on every rank."""
-    folder, error = None, None
-    if world.is_first:
-        try:
-            if resumed_from is not None and resumed_from.parent.name == "checkpoints":
-                run = resumed_from.parent.parent
-                folder = open_run_folder(run.parent, run.name, is_resumed=True)
-            else:
-                name = config.logging.run_name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{config.objective.name}"
-                folder = open_run_folder(Path(config.logging.runs_path), name)
-        except ValueError as problem:
-            error = problem
-    folder, error = gather_objects((folder, error), world)[0]
-    if error is not None:
-        raise error
-    return folder
-
-
 def write_run_files(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> None:
     """Keep the resolved configuration and the tokenizer beside the metrics; a full disk leaves the former ones.
 
     The configuration is written as that of a new run: training it again repeats the run, however often it was resumed.
     """
-    started_anew = config.checkpointing.model_copy(update={"resume_from": ""})
     temporary = folder / f".{CONFIG_FILE}.partial"
-    temporary.write_text(dump_toml(config.model_copy(update={"checkpointing": started_anew})), encoding="utf-8")
+    temporary.write_text(describe_start(config), encoding="utf-8")
     temporary.replace(folder / CONFIG_FILE)
     if not (folder / TOKENIZER_FOLDER).exists():
         tokenizer.save(folder / TOKENIZER_FOLDER)
@@ -187,8 +135,9 @@ def make_callbacks(
 ) -> list[Callback]:
     """Return what accompanies the run; metrics.jsonl always does. `lend` gives the model to sample from."""
     # The run's own configuration, not the file it started from: that lacks what --set changed.
-    own_config, resume_from = shlex.quote(str(folder / CONFIG_FILE)), f"checkpointing.resume_from={folder}"
-    resume = f"transformerlm-train --config {own_config} --set {shlex.quote(resume_from)}"
+    resume = f"transformerlm-train --config {shlex.quote(str(folder / CONFIG_FILE))}"
+    if not config.checkpointing.auto_resume:
+        resume += f" --set {shlex.quote(f'checkpointing.resume_from={folder}')}"
     callbacks: list[Callback] = [
         DescribeModel(config, shape, tokenizer),
         JsonlLogger(folder / "metrics.jsonl", UNIT),

@@ -15,10 +15,17 @@ from typing import Any
 
 from profiling.nvtx import nvtx_range
 from trainkit.callbacks import Callback
+from trainkit.checkpointing.finding import verify_checkpoint
 from trainkit.checkpointing.manager import CheckpointManager
+from trainkit.checkpointing.remote import RemoteCheckpoints
 from trainkit.checkpointing.snapshot import HostCopies, Snapshot
-from trainkit.errors import CheckpointSaveError
+from trainkit.checkpointing.uploader import Uploader
+from trainkit.distributed.parallel import World
+from trainkit.distributed.reduce import gather_objects
+from trainkit.errors import CheckpointError, CheckpointSaveError
 from trainkit.state import TrainState
+
+_LAST_UPLOAD_S = {False: 600.0, True: 15.0}
 
 
 class StateSaver:
@@ -37,7 +44,14 @@ class StateSaver:
         """How long the last `begin` held up the loop."""
         self._host = HostCopies() if in_background else None
         self._executor: ThreadPoolExecutor | None = None
+        has_remote = bool(manager.remote_url) and state.world.is_first
+        self._uploader = Uploader(manager, RemoteCheckpoints(manager.remote_url)) if has_remote else None
         self._saving: tuple[int, Future[Path]] | None = None
+
+    def start(self) -> None:
+        """Begin to upload what earlier sessions could not."""
+        if self._uploader:
+            self._uploader.wake()
 
     def begin(self, score: float | None = None, ranks: list[dict[str, Any]] | None = None) -> None:
         """Copy the state and begin to save it; `score` is its validation loss, if that was just measured.
@@ -59,6 +73,7 @@ class StateSaver:
 
     def poll(self) -> None:
         """Tell the callbacks of a save that became durable since; raises CheckpointSaveError if it failed."""
+        self._pass_on_notices()
         if self._saving is not None and self._saving[1].done():
             self.finish()
 
@@ -72,15 +87,28 @@ class StateSaver:
             self.last_saved = saving.result()
             for callback in self.callbacks:
                 callback.on_checkpoint_saved(step, self.last_saved)
+            if self._uploader:
+                self._uploader.wake()
         return self.last_saved
 
-    def close(self) -> None:
-        """Wait for what was begun and end the thread; a failure is not raised, since another error is on its way."""
+    def close(self, is_stopping: bool) -> None:
+        """Wait for what was begun and end the threads; a failure is not raised, since another error is on its way.
+
+        is_stopping: the process was told to leave, or failed, and waits but little for what is being uploaded.
+        """
         with suppress(CheckpointSaveError):
             self.finish()
+        if self._uploader:
+            self._uploader.close(_LAST_UPLOAD_S[is_stopping])
+            self._pass_on_notices()
         if self._executor is not None:
             self._executor.shutdown()
             self._executor = None
+
+    def _pass_on_notices(self) -> None:
+        for message in self._uploader.notices() if self._uploader else ():
+            for callback in self.callbacks:
+                callback.on_notice(self.state.step, message)
 
     def _start(self, snapshot: Snapshot, score: float | None) -> Future[Path]:
         if self._executor is None:
@@ -93,3 +121,16 @@ class StateSaver:
         snapshot.write(folder)
         for callback in self.callbacks:
             callback.write_extras(folder)
+
+
+def verify_on_first_rank(folder: Path, world: World) -> None:
+    """Check a checkpoint's hashes once for all ranks, each of which must call this; raises CheckpointError on all."""
+    error = None
+    if world.is_first:
+        try:
+            verify_checkpoint(folder)
+        except CheckpointError as problem:
+            error = problem
+    error = gather_objects(error, world)[0]
+    if error is not None:
+        raise error

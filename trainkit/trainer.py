@@ -11,7 +11,6 @@ from signal import Signals
 
 from profiling.nvtx import nvtx_range
 from trainkit.callbacks import Callback
-from trainkit.checkpointing.finding import verify_checkpoint
 from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.checkpointing.rng import seed_process
 from trainkit.distributed.parallel import World
@@ -21,7 +20,7 @@ from trainkit.errors import NonFiniteLoss
 from trainkit.evaluation import Evaluator, Validation
 from trainkit.metrics import EvaluationRecord, StepClock, StepRecord
 from trainkit.protocols import Batch
-from trainkit.saving import StateSaver
+from trainkit.saving import StateSaver, verify_on_first_rank
 from trainkit.settings import Task, TrainerSettings, TrainResult
 from trainkit.signals import Interrupted, StopSignals
 from trainkit.state import TrainState
@@ -100,7 +99,7 @@ class Trainer:
 
         Raises CheckpointError if it is damaged, or belongs to another model or number of ranks.
         """
-        verify_checkpoint(folder)
+        verify_on_first_rank(folder, self.world)
         self.state.read(folder)
         if self.saver:
             self.saver.last_saved = folder
@@ -172,6 +171,8 @@ class Trainer:
             self.evaluator.check_not_empty()
         self.model.train()
         self.ranks_at_start = self.state.collect_ranks() if self.settings.compile else None
+        if self.saver:
+            self.saver.start()
         self.clock.start_session(self.state.elapsed_s)
         for callback in self.callbacks:
             callback.on_train_start(self.state.step, self.max_steps)
@@ -322,7 +323,7 @@ class Trainer:
 
     def _finish(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if self.saver:
-            self.saver.close()
+            self.saver.close(is_stopping=error is not None or self.stop.received is not None)
         for callback in self.callbacks:
             if error is not None:
                 callback.on_error(self.state.step, error)

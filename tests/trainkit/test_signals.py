@@ -76,8 +76,7 @@ def wait_endlessly(folder: str) -> None:
 def train_with_an_endless_evaluation(folder: str) -> None:
     def make_batches():
         yield trainkit_workers.global_batch(11)
-        if (Path(folder) / "checkpoints").exists():  # not where it is only asked whether there is any batch
-            wait_endlessly(folder)
+        wait_endlessly(folder)
 
     sys.exit(train_with_evaluations(Path(folder), make_batches=make_batches))
 
@@ -173,6 +172,7 @@ def test_second_signal_after_a_second_aborts_at_once(spawn, tmp_path):
     assert CheckpointManager(tmp_path / "checkpoints").latest() is None
 
 
+@pytest.mark.slow
 def test_a_termination_after_its_warning_does_not_abort_the_save_and_a_second_one_does(spawn, tmp_path):
     process = spawn(train_with_slow_saves, str(tmp_path))
     wait_for(tmp_path / "training")

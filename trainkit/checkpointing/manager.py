@@ -30,14 +30,16 @@ _STEP_NAME = re.compile(r"step_(\d{8,})")
 class CheckpointManager:
     """Own the checkpoints folder of one run. Only rank 0 saves; every rank may read."""
 
-    def __init__(self, folder: Path, retention: Retention | None = None, run: Path | None = None):
+    def __init__(self, folder: Path, retention: Retention | None = None, run: Path | None = None, remote_url: str = ""):
         """Keep what `retention` says; the folder need not exist yet.
 
         With `run`, the run's folder, `latest` beside it is pointed at the run when its first checkpoint is published.
+        With `remote_url`, the trainer uploads to it what is saved here.
         """
         self.folder = folder
         self.retention = retention or Retention()
         self.run = run
+        self.remote_url = remote_url
         self._is_run_latest = False
         self._scores: dict[int, float | None] = {}
         self._held: set[str] = set()
