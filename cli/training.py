@@ -64,7 +64,11 @@ def run_training(world: World, config: TrainConfig) -> int:
     batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
     with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:
         settings = build_trainer_settings(
-            config.training, config.optimizer, config.logging.log_every, config.checkpointing
+            config.training,
+            config.optimizer,
+            config.logging.log_every,
+            config.checkpointing,
+            training_flops(config, model),
         )
         trainer = Trainer(
             Task(model, objective, source, blocks=tuple(model.blocks), role_of=model.role_of),
@@ -112,18 +116,23 @@ def write_run_files(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> 
 
 
 def describe_run(trainer: Trainer, config: TrainConfig, folder: Path) -> None:
-    """Say in two lines what is about to be trained."""
+    """Say in three lines what is about to be trained, and how its MFU comes about."""
     model, world, steps_done = trainer.model, trainer.world, trainer.state.step
     if steps_done >= config.training.max_steps:
         say(f"already at step {steps_done} of {config.training.max_steps}: raise training.max_steps to train on")
-    is_causal = config.objective.name == "autoregressive"
-    flops = model.flops_per_token(config.model.context_length, is_causal=is_causal)
     rows = config.training.batch_size * config.training.grad_accum_steps * world.size
     say(
         f"{config.objective.name} model, {model.parameter_count() / 1e6:.2f} M parameters, "
-        f"{flops / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of {rows} x "
-        f"{config.model.context_length} tokens on {world.size} x {world.device.type}\nrun folder: {folder}"
+        f"{training_flops(config, model) / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of "
+        f"{rows} x {config.model.context_length} tokens on {world.size} x {world.device.type}\n"
+        f"{trainer.utilisation.describe(UNIT)}\nrun folder: {folder}"
     )
+
+
+def training_flops(config: TrainConfig, model: TransformerLM) -> int:
+    """Count the operations of forward and backward for one token of a full row."""
+    is_causal = config.objective.name == "autoregressive"
+    return model.flops_per_token(config.model.context_length, is_causal=is_causal)
 
 
 def make_callbacks(

@@ -89,8 +89,8 @@ class KeepGradients(Callback):
         self.norms: list[float] = []
         self.gradients: list[dict[str, Tensor]] = []
 
-    def on_gradients_ready(self, step: int, grad_norm: float) -> None:
-        self.norms.append(grad_norm)
+    def on_gradients_ready(self, step: int, grad_norm: Tensor) -> None:
+        self.norms.append(grad_norm.item())
         self.gradients.append({name: whole(p.grad) for name, p in self.model.named_parameters()})
 
 

@@ -12,6 +12,8 @@ from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.distributed.parallel import World
 from trainkit.distributed.strategy import Strategy, prepare_model
 from trainkit.evaluation import Validation
+from trainkit.training.guard import step_if, step_on_device
+from trainkit.training.optim import set_learning_rate
 
 DROPOUT = 0.3
 
@@ -66,6 +68,19 @@ def evaluate_uneven(world: World, strategy: str, batches_by_rank: list[int]) -> 
     trainer = make_deep_trainer(world, Cell(strategy=strategy), changes={"max_steps": 2}, validation=validation)
     found = trainer.fit().evaluation
     return found.loss, found.weight, found.batches
+
+
+def step_by_device_work_alone(world: World, optimizer: str) -> dict[str, Any]:
+    """Take a good step, a bad one and a good one as a GPU would, and the two good ones as a CPU does."""
+    trainers = [make_deep_trainer(world, Cell(strategy="fsdp", optimizer=optimizer)) for _ in range(2)]
+    for is_good in (True, False, True):
+        for trainer, step in zip(trainers, (step_on_device, step_if), strict=True):
+            set_learning_rate(trainer.state.optimizer, 0.02)
+            for parameter in trainer.parameters:
+                parameter.grad = torch.full_like(parameter, 0.1 if is_good else float("nan"))
+            step(trainer.state.optimizer, torch.tensor(is_good))
+    found, expected = ([whole(p) for p in trainer.parameters] for trainer in trainers)
+    return {"is_equal": all(map(torch.equal, found, expected)), "is_finite": all(w.isfinite().all() for w in found)}
 
 
 def look_inside(world: World) -> dict[str, Any]:

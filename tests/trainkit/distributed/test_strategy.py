@@ -4,7 +4,14 @@ import pytest
 import torch
 from parity_workers import Cell, DeepModel, make_deep_trainer
 from safetensors.torch import load_file
-from sharding_workers import count_held, evaluate_uneven, look_inside, refuse, train_and_resume
+from sharding_workers import (
+    count_held,
+    evaluate_uneven,
+    look_inside,
+    refuse,
+    step_by_device_work_alone,
+    train_and_resume,
+)
 
 from trainkit.distributed.parallel import World
 
@@ -60,6 +67,12 @@ def test_ranks_with_different_numbers_of_validation_batches_evaluate_a_sharded_m
     alone = successes(run_ranks(evaluate_uneven, 2, "ddp", [3, 0]))[0]
     for rank in successes(run_ranks(evaluate_uneven, 2, "fsdp", [3, 0])):
         assert rank == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_bad_step_leaves_sharded_parameters_alone_without_asking_the_host(optimizer, run_ranks):
+    for found in successes(run_ranks(step_by_device_work_alone, 2, optimizer)):
+        assert found == {"is_equal": True, "is_finite": True}
 
 
 def test_blocks_are_gathered_in_the_narrow_type_and_gradients_summed_in_float32(run_ranks):
