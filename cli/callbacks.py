@@ -1,11 +1,12 @@
 """What accompanies a training run: loggers, samples, the report, and what every checkpoint needs to be used alone."""
 
 import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from torch import nn
 
-from cli.build import build_generation
 from cli.resuming import CONFIG_FILE
 from cli.sampling import SamplingCallback
 from cli.summary import Line, tabulate
@@ -41,9 +42,14 @@ class DescribeModel(Callback):
 
 
 def make_callbacks(
-    config: TrainConfig, folder: Path, tokenizer: Tokenizer, model: TransformerLM, world: World
+    config: TrainConfig,
+    folder: Path,
+    tokenizer: Tokenizer,
+    model: TransformerLM,
+    world: World,
+    lend: Callable[[], AbstractContextManager[TransformerLM | None]],
 ) -> list[Callback]:
-    """Return what accompanies the run; metrics.jsonl always does."""
+    """Return what accompanies the run; metrics.jsonl always does. `lend` gives the model to sample from."""
     callbacks: list[Callback] = [
         DescribeModel(config, model.shape, tokenizer),
         JsonlLogger(folder / "metrics.jsonl", UNIT),
@@ -58,8 +64,7 @@ def make_callbacks(
         watched = config.logging.weight_norms, config.logging.activation_norms
         callbacks.append(NormRecorder(name_parts(model), config.logging.log_every, *watched))
     if config.sampling.every and config.sampling.prompts:
-        generation = build_generation(config.sampling, config.model.context_length)
-        callbacks.append(SamplingCallback(model, tokenizer, config, generation, folder))
+        callbacks.append(SamplingCallback(lend, tokenizer, config, folder, world.is_first))
     if config.logging.report:
         callbacks.append(RunReport(folder, make_report_facts(config, folder, model, world)))
     return callbacks

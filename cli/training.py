@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from cli.build import build_checkpoints, build_objective, build_shape, build_trainer_settings
+from cli.build import build_checkpoints, build_objective, build_shape, build_trainer_settings, share_model
 from cli.callbacks import UNIT, finish_report, make_callbacks
+from cli.lending import lend_model
 from cli.output import prepare_streams, say
 from cli.resuming import CONFIG_FILE, describe_start, open_run
 from cli.sources import RowShape, build_train_batches, build_val_batches, prefetched
@@ -37,17 +38,18 @@ def run_training(world: World, config: TrainConfig) -> int:
     objective = build_objective(config.objective, tokenizer)
     rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
     batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
-    callbacks = make_callbacks(config, folder, tokenizer, model, world)
+    callbacks = make_callbacks(config, folder, tokenizer, model, world, lambda: lend_model(trainer))
     with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:
+        settings = build_trainer_settings(
+            config.training,
+            config.optimizer,
+            config.logging.log_every,
+            config.checkpointing,
+            training_flops(config, model),
+        )
         trainer = Trainer(
-            Task(model, objective, source),
-            build_trainer_settings(
-                config.training,
-                config.optimizer,
-                config.logging.log_every,
-                config.checkpointing,
-                training_flops(config, model),
-            ),
+            Task(model, objective, source, blocks=tuple(model.blocks), role_of=model.role_of),
+            share_model(settings, config.ddp),
             world,
             callbacks,
             build_checkpoints(config.checkpointing, folder),
@@ -59,9 +61,10 @@ def run_training(world: World, config: TrainConfig) -> int:
             write_run_files(folder, config, tokenizer)
             describe_run(trainer, config, folder)
         result = trainer.fit()
-    if world.is_first and result.stop_signal is None:
-        summary = print_summary(config, trainer.model, tokenizer, folder, trainer.state)
-        finish_report(callbacks, summary)
+    if result.stop_signal is None and (world.is_first or trainer.prepared.is_sharded):
+        with lend_model(trainer) as lent:
+            if lent is not None:
+                finish_report(callbacks, print_summary(config, lent, tokenizer, folder, trainer.state))
     return result.exit_code
 
 

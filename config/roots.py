@@ -100,6 +100,13 @@ class TrainConfig(Section):
             return "a compiled model does not show its activations; set training.compile = false, or leave this out"
         return None
 
+    @rule("ddp.strategy", "training.precision")
+    def fsdp_does_not_scale_losses(strategy: str, precision: str) -> str | None:
+        """Refuse float16, whose gradients need a loss scale, with sharded models."""
+        if (strategy, precision) == ("fsdp", "float16"):
+            return '"fsdp" does not scale losses as float16 needs; use training.precision = "bfloat16" or "float32"'
+        return None
+
     @rule("ddp.backend", "training.device")
     def backend_fits_the_device(backend: str, device: str) -> str | None:
         """Refuse nccl, which talks between GPUs only, on CPUs."""

@@ -2,6 +2,7 @@
 
     <checkpoint>/
       model.safetensors      weights
+      model_averaged.safetensors   their moving average, if the run kept one
       model.json             {"format": 1, "shape": {...}, "objective": "autoregressive" | "masked_diffusion"}
       tokenizer/             vocab.json  merges.txt  special_tokens.json
 
@@ -16,6 +17,7 @@ from transformerlm.tokenizer import Tokenizer
 
 FORMAT = 1
 WEIGHTS_FILE, DESCRIPTION_FILE, TOKENIZER_FOLDER = "model.safetensors", "model.json", "tokenizer"
+AVERAGED_FILE = "model_averaged.safetensors"
 
 
 class CheckpointError(ValueError):

@@ -9,6 +9,8 @@ Whether a position sees only its past (autoregressive) or everything (diffusion)
 the model: one set of weights can serve both.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ from transformerlm.models.rope import RotaryEmbedding
 from transformerlm.models.shape import ModelShape
 
 INIT_STD = 0.02
+Role = Literal["hidden", "head", "embedding", "vector"]
 
 
 class TransformerLM(nn.Module):
@@ -59,6 +62,19 @@ class TransformerLM(nn.Module):
                 parameter.normal_(std=INIT_STD)
             else:
                 parameter.fill_(1.0)
+
+    @staticmethod
+    def role_of(name: str, parameter: nn.Parameter) -> Role:
+        """Tell what a parameter is for, which decides how an optimizer treats it.
+
+        A tied embedding is met first, and named, as the embedding. Whatever else has two dimensions maps between
+        hidden states.
+        """
+        if name.endswith("embedding.weight"):
+            return "embedding"
+        if name == "head.weight":
+            return "head"
+        return "hidden" if parameter.ndim >= 2 else "vector"
 
     def forward(
         self,

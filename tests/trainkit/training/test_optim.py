@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from trainkit_workers import make_model
 
-from trainkit.training.optim import AdamWSettings, MuonSettings, build_optimizer, group_by_role
+from trainkit.training.optim import AdamWSettings, GroupSettings, MuonSettings, build_optimizer, group_by_role
 
 
 def names_by_role(model: nn.Module, wrapped: nn.Module) -> dict[str, list[str]]:
@@ -16,7 +16,7 @@ def names_by_role(model: nn.Module, wrapped: nn.Module) -> dict[str, list[str]]:
 def test_roles_are_a_partition_in_which_a_tied_weight_appears_once():
     model = make_model()
     assert names_by_role(model, model) == {
-        "matrix": ["mix.weight"],
+        "hidden": ["mix.weight"],
         "head": [],
         "embedding": ["embedding.weight"],
         "vector": ["mix.bias", "norm.bias", "norm.weight"],
@@ -29,7 +29,7 @@ def test_roles_survive_compile_and_frozen_parameters_have_none():
     wrapped = torch.compile(model, backend="eager")
     assert all(name.startswith("_orig_mod.") for name, _ in wrapped.named_parameters())
     assert names_by_role(model, wrapped)["vector"] == ["mix.bias", "norm.bias"]
-    assert names_by_role(model, wrapped)["matrix"] == ["mix.weight"]
+    assert names_by_role(model, wrapped)["hidden"] == ["mix.weight"]
 
 
 def test_only_matrices_decay():
@@ -71,12 +71,12 @@ def take_steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int) -
 def test_an_untied_head_is_told_from_hidden_matrices_by_its_shape():
     model = Untied()
     roles = names_by_role(model, model)
-    assert (roles["matrix"], roles["head"]) == (["hidden.weight"], ["head.weight"])
+    assert (roles["hidden"], roles["head"]) == (["hidden.weight"], ["head.weight"])
 
 
 def test_muon_trains_hidden_matrices_with_torchs_own_and_the_rest_with_adamw():
     model, expected = Untied(), Untied()
-    take_steps(model, build_optimizer(model, MuonSettings(weight_decay=0.2)), 3)
+    take_steps(model, build_optimizer(model, MuonSettings(hidden=GroupSettings(weight_decay=0.2))), 3)
     muon = torch.optim.Muon([expected.hidden.weight], weight_decay=0.2, adjust_lr_fn="match_rms_adamw")
     others = [p for name, p in expected.named_parameters() if name != "hidden.weight"]
     adamw = torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0)
