@@ -81,7 +81,11 @@ def build_optimizer_settings(section: OptimizerSection) -> OptimizerSettings:
 
 
 def build_trainer_settings(
-    training: TrainingSection, optimizer: OptimizerSection, log_every: int, checkpointing: CheckpointingSection
+    training: TrainingSection,
+    optimizer: OptimizerSection,
+    log_every: int,
+    checkpointing: CheckpointingSection,
+    flops_per_token: float | None = None,
 ) -> TrainerSettings:
     """Return what the training loop needs to know."""
     return TrainerSettings(
@@ -93,6 +97,9 @@ def build_trainer_settings(
         average_decay=optimizer.ema_decay,
         compile=training.compile,
         seed=training.seed,
+        on_nonfinite=training.on_nonfinite,
+        spike_deviations=training.spike_deviations,
+        flops_per_weight=flops_per_token,
         log_every=log_every,
         save_every=checkpointing.every,
         save_in_background=checkpointing.in_background,

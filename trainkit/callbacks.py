@@ -5,8 +5,11 @@ gradients. A callback that itself talks to the other ranks sets `runs_on_every_r
 """
 
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from trainkit.metrics import EvaluationRecord, StepRecord
 
@@ -22,11 +25,18 @@ class Callback:
     def on_step_start(self, step: int) -> None:
         """Precede the fetching of the step's batches; steps count from 1."""
 
-    def on_gradients_ready(self, step: int, grad_norm: float) -> None:
-        """Follow synchronisation, unscaling and clipping, and precede the optimizer's update."""
+    def on_gradients_ready(self, step: int, grad_norm: Tensor) -> None:
+        """Follow synchronisation, unscaling and clipping, and precede the optimizer's update.
+
+        grad_norm: [] before clipping, on the device; reading it makes the host wait.
+        """
+
+    def report_metrics(self, step: int) -> Mapping[str, float]:
+        """Return further values for the record of a step that is about to be logged."""
+        return {}
 
     def on_step_end(self, record: StepRecord) -> None:
-        """Follow the optimizer's update, in every step."""
+        """Follow the optimizer's update, in every step; on a GPU one step late, since nothing waits for its numbers."""
 
     def on_log(self, record: StepRecord) -> None:
         """Receive the steps that are to be reported: every `log_every`-th, and the last."""

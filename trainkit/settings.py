@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGINT, Signals
+from typing import Literal
 
 from torch import nn
 
@@ -49,6 +50,12 @@ class TrainerSettings:
     average_decay: float = 0.0
     """Keep a moving average of the weights, and evaluate that; the share of it that stays each step. 0: none."""
     seed: int = 0
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do about a loss or gradient that is NaN or infinite: it never reaches the parameters."""
+    spike_deviations: float = 0.0
+    """Skip steps whose loss or gradient norm is so many standard deviations above the last 100 good ones; 0: never."""
+    flops_per_weight: float | None = None
+    """Operations of forward and backward per unit of weight, for the MFU; None leaves it unknown."""
     log_every: int = 10
     save_every: int = 0
     """Steps between checkpoints; the last step is always saved. 0 means only then, and on a signal."""
@@ -64,7 +71,7 @@ class TrainResult:
     checkpoint: Path | None
     """The last checkpoint saved, on rank 0."""
     evaluation: EvaluationRecord | None
-    """The last evaluation of this session."""
+    """The last evaluation of this session; it knows the best one of the run."""
     stop_signal: Signals | None
     """The signal that ended training early, or None if it ran to its last step."""
     is_resumable: bool = True

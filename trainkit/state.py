@@ -2,7 +2,8 @@
 
 model.safetensors            parameters and persistent buffers, named as in the unwrapped model; tied weights once
 model_averaged.safetensors   the same with averaged weights, if the run averages them
-optimizer.pt                 the optimizer's state by parameter name, and the float16 loss scale
+optimizer.pt                 the optimizer's state by parameter name, the float16 loss scale, what usual losses and
+                             gradient norms are
 data.pt                      the position of every rank's batch source
 rng.pt                       the global random generators of every rank
 state.json                   counters, the number of ranks, what callbacks remember
@@ -33,6 +34,7 @@ from trainkit.distributed.reduce import gather_objects
 from trainkit.errors import CheckpointError
 from trainkit.protocols import Stateful
 from trainkit.training.averaging import AveragedWeights
+from trainkit.training.guard import StepGuard
 from trainkit.training.optim import optimizer_kind
 
 
@@ -45,6 +47,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     source: Stateful
+    guard: StepGuard
     callbacks: Mapping[str, Stateful]
     world: World
     averages: AveragedWeights | None = None
@@ -96,9 +99,10 @@ class TrainState:
             "is_evaluation_due": self.is_evaluation_due,
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
         }
+        scaler, guard = self.scaler.state_dict(), self.guard.state_dict()
         parts = {
             **tensors,
-            "optimizer": {"optimizer": tensors["optimizer"], "scaler": self.scaler.state_dict()},
+            "optimizer": {"optimizer": tensors["optimizer"], "scaler": scaler, "guard": guard},
             "ranks": ranks,
         }
         return Snapshot(**(host.copy(parts) if host else parts), counters=json.dumps(counters, indent=2) + "\n")
@@ -152,6 +156,8 @@ class TrainState:
             ) from error
         if saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])
+        if "guard" in saved:
+            self.guard.load_state_dict(saved["guard"])
 
     def _read_averages(self, folder: Path) -> None:
         """Continue the averages; a run that had none so far begins them with its weights as they are."""

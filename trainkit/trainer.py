@@ -3,11 +3,13 @@
 The loop knows tensors and sums. What a batch is, what the loss is and what a weight counts is the caller's business.
 """
 
-import math
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
+
+from torch import Tensor
 
 from profiling.nvtx import nvtx_range
 from trainkit.callbacks import Callback
@@ -18,8 +20,10 @@ from trainkit.distributed.reduce import gather_objects
 from trainkit.distributed.strategy import Strategy, prepare_model
 from trainkit.errors import NonFiniteLoss
 from trainkit.evaluation import Evaluator, Validation
-from trainkit.metrics import EvaluationRecord, StepClock, StepRecord
+from trainkit.hardware import Utilisation
+from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import Batch
+from trainkit.reporting import StepInFlight, StepReporter, send_numbers
 from trainkit.saving import StateSaver, verify_on_first_rank
 from trainkit.settings import Task, TrainerSettings, TrainResult
 from trainkit.signals import Interrupted, StopSignals
@@ -27,13 +31,13 @@ from trainkit.state import TrainState
 from trainkit.training.accumulate import (
     Accumulator,
     StepTotals,
-    count_rows,
-    limit_gradient_norm,
-    move_to,
+    clip_gradients,
     scale_gradients,
 )
 from trainkit.training.averaging import AveragedWeights
-from trainkit.training.optim import build_optimizer, set_learning_rate, trained_parameters
+from trainkit.training.fetching import take_batches
+from trainkit.training.guard import StepGuard, Verdict, step_if
+from trainkit.training.optim import build_optimizer, learning_rates, set_learning_rate, trained_parameters
 from trainkit.training.precision import Precision
 
 
@@ -75,6 +79,7 @@ class Trainer:
             optimizer=build_optimizer(self.model, settings.optimizer, task.role_of),
             scaler=self.precision.scaler,
             source=task.source,
+            guard=StepGuard(self.world.device, settings.spike_deviations),
             callbacks={type(hook).__name__: hook for hook in self.callbacks},
             world=self.world,
             averages=self.averages,
@@ -87,7 +92,11 @@ class Trainer:
         self.saver = (
             StateSaver(checkpoints, self.state, self.callbacks, settings.save_in_background) if checkpoints else None
         )
-        self.clock = StepClock()
+        self.utilisation = Utilisation.of(
+            self.world.device, self.world.size, self.precision.dtype, settings.flops_per_weight
+        )
+        self.reporter = StepReporter(settings, self.state, self.precision, self.utilisation, self.callbacks)
+        self.clock = self.reporter.clock
         self.origins: list[str] = []
         self.ranks_at_start: list[dict] | None = None
         """The ranks' state before the first step of a session that compiles; None once that step is done."""
@@ -109,7 +118,7 @@ class Trainer:
     def fit(self) -> TrainResult:
         """Train to the last step, or until a signal; evaluate, report and save on the way.
 
-        Raises NonFiniteLoss before a bad gradient is applied, CheckpointSaveError if a checkpoint cannot be written.
+        Raises NonFiniteLoss, with no bad gradient applied, CheckpointSaveError if a checkpoint cannot be written.
         """
         stop_signal = None
         with self.stop, ExitStack() as on_exit:
@@ -126,10 +135,10 @@ class Trainer:
                     stop_signal = interruption.signal
                     self._leave_first_step(stop_signal)
                     break
-                grad_norm = self._clip(totals)
-                self._step(totals)
-                self._record(totals, grad_norm)
-                stop_signal = self._maybe_evaluate(totals.stop_signal)
+                grad_norm, verdict = self._clip(totals)
+                self._step(verdict)
+                stop_signal = self._record(totals, grad_norm, verdict)
+                stop_signal = self._maybe_evaluate(stop_signal)
                 self._maybe_save(stop_signal)
         is_resumable = self.saver is not None and (self.state.step > 0 or not self.prepared.is_sharded)
         return TrainResult(self.state.step, self.last_saved, self.last_evaluation, stop_signal, is_resumable)
@@ -147,13 +156,15 @@ class Trainer:
         assert self.evaluator, "evaluate() needs a Validation"
         for callback in self.callbacks:
             callback.on_evaluation_start(self.state.step)
-        with nvtx_range("evaluate"), self.averages.in_place_of_weights() if self.averages else nullcontext():
-            record = self.evaluator.evaluate(self.prepared, self.state.step, self.stop)
+        lent = self.averages.in_place_of_weights() if self.averages else nullcontext()
+        with nvtx_range("evaluate"), self.clock.pause("evaluation"), lent:
+            record = self.evaluator.evaluate(self.prepared.evaluation, self.state.step, self.stop)
+        if record.loss < self.state.best_loss:
+            self.state.best_loss, self.state.best_step = record.loss, record.step
+        record = replace(record, best_loss=self.state.best_loss, best_step=self.state.best_step)
         for callback in self.callbacks:
             callback.on_evaluation_end(record)
         self.last_evaluation = record
-        if record.loss < self.state.best_loss:
-            self.state.best_loss, self.state.best_step = record.loss, record.step
         return record
 
     def save(self) -> Path | None:
@@ -183,22 +194,9 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_step_start(step)
         self.clock.start_step()
-        batches, self.origins = [], []
-        for _ in range(self.settings.grad_accum_steps):
-            try:
-                with nvtx_range("fetch"):
-                    batch = next(self.source)
-            except StopIteration:
-                raise ValueError(
-                    f"the training data ended in step {step} of {self.max_steps}: give it more data, repeat it, "
-                    "or train for fewer steps"
-                ) from None
-            batches.append(move_to(batch, self.world.device))
-            self.origins.append(self.source.origin())
-        rows = {count_rows(batch) for batch in batches}
-        if len(rows) > 1:
-            raise ValueError(f"the micro-batches of step {step} have {sorted(rows)} rows: each must have the same")
-        self.clock.end_fetch()
+        count = self.settings.grad_accum_steps
+        batches, self.origins = take_batches(self.source, count, self.world.device, step)
+        self.clock.mark()
         return batches
 
     def _accumulate(self, batches: list[Batch]) -> StepTotals:
@@ -207,77 +205,52 @@ class Trainer:
         with self.stop.interruptible() if is_first_compiled else nullcontext():
             totals = self.accumulator.accumulate(self.state.step + 1, batches, self.stop.received)
         self.ranks_at_start = None
+        self.clock.mark()
         return totals
 
-    def _clip(self, totals: StepTotals) -> float:
-        """Turn gradients of sums into the gradient of the mean loss, limit its norm, and return the norm before.
+    def _clip(self, totals: StepTotals) -> tuple[Tensor, Verdict]:
+        """Turn gradients of sums into the gradient of the mean loss, limit its norm, and judge the step.
 
-        A loss or gradient that is not finite ends the run here, before it can reach the parameters.
+        Returns the norm before clipping, and whether the step may reach the parameters; neither is read here.
         """
-        if not math.isfinite(totals.loss_sum + totals.weight):
-            raise NonFiniteLoss(self._describe_bad_step(f"the loss is {totals.loss_sum}", totals))
-        if totals.weight <= 0:
-            raise ValueError(
-                f"step {self.state.step + 1}: the weight of the global batch is {totals.weight:g}, so there is nothing "
-                f"to learn from; this rank's rows came from {'; '.join(self.origins)}"
-            )
-        if self.precision.is_scaled:
-            self.precision.scaler.unscale_(self.state.optimizer)
+        self.precision.unscale(self.state.optimizer)
         scale_gradients(self.parameters, self.world.size / totals.weight)
-        limit = math.inf if self.settings.grad_clip_norm is None else self.settings.grad_clip_norm
-        grad_norm = limit_gradient_norm(self.parameters, limit).item()
-        if not math.isfinite(grad_norm) and not self.precision.is_scaled:
-            raise NonFiniteLoss(self._describe_bad_step(f"the gradient norm is {grad_norm}", totals))
+        grad_norm = clip_gradients(self.parameters, self.settings.grad_clip_norm)
         for callback in self.callbacks:
             callback.on_gradients_ready(self.state.step + 1, grad_norm)
-        return grad_norm
+        return grad_norm, self.state.guard.judge(totals.loss, grad_norm)
 
-    def _describe_bad_step(self, what: str, totals: StepTotals) -> str:
-        """Say which micro-batches were bad, on all ranks (which all come here, since the totals are shared)."""
-        bad = [not math.isfinite(loss.item()) for loss in totals.local_losses]
-        suspects = [origin for origin, is_bad in zip(self.origins, bad, strict=True) if is_bad or not any(bad)]
-        newest = self.saver.finish() if self.saver else None
-        by_rank = gather_objects((any(bad), suspects, newest), self.world)
-        guilty = [(rank, origins) for rank, (is_bad, origins, _) in enumerate(by_rank) if is_bad]
-        guilty = guilty or [(rank, origins) for rank, (_, origins, _) in enumerate(by_rank)]
-        came_from = "; ".join(f"rank {rank}: {', '.join(origins)}" for rank, origins in guilty)
-        newest = by_rank[0][2]
-        return f"step {self.state.step + 1}: {what}; the batch came from {came_from}. Stopped before the update; " + (
-            f"the last good checkpoint is {newest}" if newest else "no checkpoint was saved yet"
-        )
-
-    def _step(self, totals: StepTotals) -> None:
-        """Update the parameters at this step's learning rate."""
+    def _step(self, verdict: Verdict) -> None:
+        """Update the parameters at this step's learning rate, unless the step is bad; it counts in any case."""
         set_learning_rate(self.state.optimizer, self.settings.schedule(self.state.step + 1))
         with nvtx_range("optimizer"):
-            self.precision.step(self.state.optimizer)
+            step_if(self.state.optimizer, verdict.is_good)
+            self.precision.end_step()
             self.state.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         if self.averages:
             self.averages.update(self.state.step)
-        self.state.weight_seen += totals.weight
 
-    def _record(self, totals: StepTotals, grad_norm: float) -> None:
-        step = self.state.step
-        self.state.elapsed_s = self.clock.end_step()
-        record = StepRecord(
-            step=step,
-            loss=totals.loss_sum / totals.weight,
-            learning_rate=self.settings.schedule(step),
-            grad_norm=grad_norm,
-            weight=totals.weight,
-            weight_seen=self.state.weight_seen,
-            step_ms=self.clock.step_ms,
-            data_wait_ms=self.clock.data_wait_ms,
-            data_wait_share=self.clock.data_wait_share,
-            elapsed_s=self.state.elapsed_s,
-            metrics={name: value / totals.weight for name, value in totals.metric_sums.items()},
-        )
-        is_logged = step % self.settings.log_every == 0 or step == self.max_steps or totals.stop_signal is not None
-        for callback in self.callbacks:
-            callback.on_step_end(record)
-            if is_logged:
-                callback.on_log(record)
+    def _record(self, totals: StepTotals, grad_norm: Tensor, verdict: Verdict) -> Signals | None:
+        """Report what has arrived of this step's numbers, or of the last one's; returns a stop signal."""
+        numbers, marks = send_numbers(totals, grad_norm, verdict), self.clock.end_step()
+        rates = learning_rates(self.state.optimizer)
+        with self._naming_last_checkpoint():
+            return self.reporter.add(StepInFlight(self.state.step, totals, numbers, marks, rates, self.origins))
+
+    def _finish_reports(self) -> None:
+        """Wait for the numbers of all steps done: nothing is evaluated or saved that was not judged."""
+        with self._naming_last_checkpoint():
+            self.reporter.report()
+
+    @contextmanager
+    def _naming_last_checkpoint(self) -> Iterator[None]:
+        try:
+            yield
+        except NonFiniteLoss as error:
+            newest = gather_objects(self.saver.finish() if self.saver else None, self.world)[0]
+            known = f"the last good checkpoint is {newest}" if newest else "no checkpoint was saved yet"
+            raise NonFiniteLoss(f"{error}; {known}") from None
 
     def _maybe_evaluate(self, stop_signal: Signals | None) -> Signals | None:
         """Evaluate if it is time to and no signal came; returns the signal that came until now."""
@@ -286,6 +259,7 @@ class Trainer:
         state.is_evaluation_due = is_due  # and made up for after resuming, should a signal prevent it now
         if stop_signal is not None or not is_due:
             return stop_signal
+        self._finish_reports()
         try:
             self.evaluate()
         except Interrupted as interruption:
@@ -295,14 +269,18 @@ class Trainer:
 
     def _maybe_save(self, stop_signal: Signals | None) -> None:
         if self.saver:
-            self.saver.poll()
             step, every = self.state.step, self.settings.save_every
             is_last = step == self.max_steps or stop_signal is not None
             is_kept_as_best = step == self.state.best_step and self.checkpoints.retention.keep_best > 0
-            if is_last or is_kept_as_best or (every > 0 and step % every == 0):
-                self._begin_save()
-            if is_last:
-                self.saver.finish()
+            is_due = is_last or is_kept_as_best or (every > 0 and step % every == 0)
+            if is_due:
+                self._finish_reports()
+            with self.clock.pause("checkpoint"):
+                self.saver.poll()
+                if is_due:
+                    self._begin_save()
+                if is_last:
+                    self.saver.finish()
         if stop_signal is not None:
             self._tell_of_stop(stop_signal)
 

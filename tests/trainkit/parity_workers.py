@@ -30,22 +30,22 @@ OPTIMIZERS = {
 class Layer(nn.Module):
     """Widen to a number of features that no number of ranks divides, and come back."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(WIDTH)
+        self.norm, self.dropout = nn.LayerNorm(WIDTH), nn.Dropout(dropout)
         self.up, self.down = nn.Linear(WIDTH, 9), nn.Linear(9, WIDTH, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.down(torch.tanh(self.up(self.norm(x))))
+        return x + self.down(self.dropout(torch.tanh(self.up(self.norm(x)))))
 
 
 class DeepModel(nn.Module):
     """Every role: a table tied to the head, hidden matrices in two blocks, norms and biases."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, WIDTH)
-        self.layers = nn.ModuleList([Layer(), Layer()])
+        self.layers = nn.ModuleList([Layer(dropout), Layer(dropout)])
         self.norm = nn.LayerNorm(WIDTH)
         self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
         self.head.weight = self.embedding.weight
@@ -89,8 +89,8 @@ class KeepGradients(Callback):
         self.norms: list[float] = []
         self.gradients: list[dict[str, Tensor]] = []
 
-    def on_gradients_ready(self, step: int, grad_norm: float) -> None:
-        self.norms.append(grad_norm)
+    def on_gradients_ready(self, step: int, grad_norm: Tensor) -> None:
+        self.norms.append(grad_norm.item())
         self.gradients.append({name: whole(p.grad) for name, p in self.model.named_parameters()})
 
 
@@ -101,7 +101,7 @@ def whole(tensor: Tensor) -> Tensor:
 def make_deep_trainer(world: World, cell: Cell, **parts: object) -> Trainer:
     """Build the trainer of a cell; every rank but the first begins with wrong weights, which must not matter."""
     torch.manual_seed(world.rank)
-    model = DeepModel()
+    model = DeepModel(parts.pop("dropout", 0.0))
     changes = parts.pop("changes", {})
     settings = make_settings(
         grad_accum_steps=cell.accumulation,

@@ -100,8 +100,8 @@ class KeepNorms(Callback):
     def __init__(self):
         self.norms: list[float] = []
 
-    def on_gradients_ready(self, step: int, grad_norm: float) -> None:
-        self.norms.append(grad_norm)
+    def on_gradients_ready(self, step: int, grad_norm: torch.Tensor) -> None:
+        self.norms.append(grad_norm.item())
 
 
 @pytest.mark.parametrize("accumulation", [1, 2, 4])

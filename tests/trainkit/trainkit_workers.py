@@ -15,10 +15,12 @@ from torch.nn import functional
 
 from trainkit.checkpointing.finding import find_checkpoint
 from trainkit.checkpointing.manager import CheckpointManager
+from trainkit.clock import StepTimes
 from trainkit.distributed.parallel import World, process_group, world_from_environment
 from trainkit.errors import CheckpointSaveError
 from trainkit.evaluation import Validation
 from trainkit.logging.console import ConsoleLogger
+from trainkit.metrics import StepRecord
 from trainkit.protocols import Batch, StepContext, StepOutput
 from trainkit.settings import Task, TrainerSettings
 from trainkit.trainer import Trainer
@@ -129,6 +131,17 @@ def make_trainer(world: World, settings: TrainerSettings, dropout: float = 0.0, 
     return Trainer(Task(make_model(dropout), objective, source), settings, world, **parts)
 
 
+def make_record(**changes: Any) -> StepRecord:
+    """Return a record of a plausible step."""
+    values = {
+        "step": 1, "loss": 3.0, "loss_ema": 3.1, "learning_rate": 1e-3, "learning_rates": {"matrix": 1e-3},
+        "grad_norm": 0.834, "skipped_steps": 0, "weight": 4096.0, "weight_seen": 491520.0,
+        "times": StepTimes(100.0, 3.0, 80.0, 17.0), "pauses_ms": {"checkpoint": 0.0, "evaluation": 0.0},
+        "data_wait_share": 0.03, "elapsed_s": 12.5, "mfu": None, "peak_memory_mb": 100.0, "metrics": {},
+    }  # fmt: skip
+    return StepRecord(**(values | changes))
+
+
 def weights_of(trainer: Trainer) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
 
@@ -160,11 +173,27 @@ def interrupted_and_whole(world: World, folder: str) -> tuple[dict, dict, dict]:
     return first, second, whole
 
 
-def evaluate_uneven(world: World, batches_by_rank: list[int]) -> tuple[float, float, int]:
+class TalkingModel(nn.Module):
+    """A toy model whose every forward pass needs all ranks, as a sharded model's does."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = make_model()
+
+    def forward(self, ids: Tensor, noise: Tensor) -> Tensor:
+        torch.distributed.all_reduce(torch.zeros(1))
+        return self.inner(ids, noise)
+
+
+def evaluate_uneven(world: World, batches_by_rank: list[int], is_talking: bool = False) -> tuple[float, float, int]:
     """Evaluate with a different number of batches on each rank."""
     batches = [global_batch(10 * world.rank + index) for index in range(batches_by_rank[world.rank])]
     validation = Validation(make_batches=lambda: batches, every=0, max_batches=3)
     trainer = make_trainer(world, make_settings(max_steps=2), validation=validation)
+    if is_talking:
+        talking = TalkingModel()
+        talking.inner = trainer.model
+        trainer.compiled = talking
     result = trainer.fit()
     return result.evaluation.loss, result.evaluation.weight, result.evaluation.batches
 

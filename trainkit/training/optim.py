@@ -178,8 +178,17 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 def optimizer_kind(optimizer: torch.optim.Optimizer) -> str:
     """Name the algorithms of an optimizer, such as "AdamW" or "Muon+AdamW": their states are not interchangeable."""
-    parts = optimizer.pair if isinstance(optimizer, OptimizerPair) else (optimizer,)
-    return "+".join(type(part).__name__ for part in parts)
+    return "+".join(type(part).__name__ for part in separate_optimizers(optimizer))
+
+
+def separate_optimizers(optimizer: torch.optim.Optimizer) -> tuple[torch.optim.Optimizer, ...]:
+    """Return torch's own optimizers that `optimizer` is made of."""
+    return optimizer.pair if isinstance(optimizer, OptimizerPair) else (optimizer,)
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return the current learning rate of each parameter group, by the group's role."""
+    return {group.get("role", f"group_{i}"): group["lr"] for i, group in enumerate(optimizer.param_groups)}
 
 
 class OptimizerPair(torch.optim.Optimizer):

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformerlm.objectives.base import LossOutput, NoiseContext
+from transformerlm.objectives.mask_rates import loss_by_mask_rate
 from transformerlm.objectives.noise import LinearSchedule, NoiseSchedule, TimeSampling, sample_times
 
 HeadMode = Literal["full", "gathered"]
@@ -76,7 +77,10 @@ class MaskedDiffusion:
         return LossOutput(
             loss_sum,
             loss_sum.new_zeros(()) + count,
-            {"masked_share": noise.is_masked.sum().to(loss_sum.dtype)},
+            {
+                "masked_share": noise.is_masked.sum().to(loss_sum.dtype),
+                **loss_by_mask_rate(nats, noise.is_masked, noise.valid, selected),
+            },
         )
 
     def corrupt(self, tokens: Tensor, valid: Tensor | None, context: NoiseContext) -> Corruption:

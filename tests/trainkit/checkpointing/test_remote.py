@@ -182,7 +182,7 @@ class Remarks(Callback):
         self.notices.append(message)
 
     def on_step_end(self, record):
-        self.longest_step_ms = max(self.longest_step_ms, record.step_ms)
+        self.longest_step_ms = max(self.longest_step_ms, record.times.step_ms)
 
 
 def test_training_never_waits_for_a_dead_line_and_says_where_the_checkpoints_are(tmp_path, monkeypatch):
