@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -52,6 +53,8 @@ class DescribeModel(Callback):
 def run_training(world: World, config: TrainConfig) -> int:
     """Train on one rank; returns the exit code."""
     prepare_streams()
+    # The model's logits are a view of the padded ones, and no objective writes into them.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     tokenizer = load_tokenizer(config.data.tokenizer)
     check_prompts(config, tokenizer)
     place = open_run(world, config, tokenizer)
