@@ -64,7 +64,7 @@ class RandomTokens:
 
 def next_token(model: nn.Module, batch: Batch, _context: StepContext) -> StepOutput:
     """Sum the cross-entropy of every next token."""
-    logits: Tensor = model(batch["ids"][:, :-1])
+    logits: Tensor = model(batch["ids"][:, :-1], is_causal=True)
     loss = cross_entropy(logits.flatten(0, 1), batch["ids"][:, 1:].flatten(), reduction="sum")
     return StepOutput(loss, torch.tensor(float(batch["ids"][:, 1:].numel())), {})
 

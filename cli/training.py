@@ -1,5 +1,6 @@
 """One training process: build everything from the configuration, train, and report."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -28,6 +29,8 @@ from transformerlm.tokenizer import Tokenizer
 def run_training(world: World, config: TrainConfig) -> int:
     """Train on one rank; returns the exit code."""
     prepare_streams()
+    # The model's logits are a view of the padded ones, and no objective writes into them.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     tokenizer = load_tokenizer(config.data.tokenizer)
     check_prompts(config, tokenizer)
     place = open_run(world, config, tokenizer)

@@ -216,3 +216,30 @@ def test_a_reader_that_goes_away_does_not_stop_training(start, small_arguments):
     assert steps_of(Path("runs/mine")) == [1, 2, 3, 4]
     assert Path("runs/mine/summary.json").is_file()
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_model_and_one_uses_what_they_saved(start, small_arguments, run):
+    sharing = ("ddp.nproc_per_node=2", "ddp.strategy=fsdp", "ddp.activation_checkpointing=true")
+    process = start("-m", "cli.train", *small_arguments(RUN, *sharing, "sampling.every=3", "optimizer.ema_decay=0.9"))
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert steps_of(Path("runs/mine")) == [1, 2, 3, 4]
+    assert "step 3 | " in err
+    assert "FSDP2" not in err
+    assert "this model" in out
+    generated = run(infer.main, "infer.toml", "inference.total_length=20", "checkpoint.path=runs/mine")
+    assert generated.code == 0, generated.err
+    folder = Path("runs/mine/checkpoints/latest")
+    averaged, trained = (load_file(folder / f"model{kind}.safetensors") for kind in ("_averaged", ""))
+    for kind, expected in (("auto", averaged), ("averaged", averaged), ("trained", trained)):
+        model = Predictor.from_checkpoint("runs/mine", "cpu", kind).model
+        assert torch.equal(model.embedding.weight, expected["embedding.weight"])
+    assert not torch.equal(averaged["embedding.weight"], trained["embedding.weight"])
+
+
+def test_averaged_weights_that_no_run_kept_are_refused_with_a_remedy(train_small, run):
+    assert train_small(RUN).code == 0
+    outcome = run(infer.main, "infer.toml", "checkpoint.weights=averaged")
+    assert outcome.code == 2
+    assert "kept no moving average of its weights; train with optimizer.ema_decay, or set" in outcome.err
