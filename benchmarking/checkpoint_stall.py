@@ -81,7 +81,7 @@ class Stopwatch(Callback):
     def on_step_end(self, record: StepRecord) -> None:
         """Note the step, and the stall of the save that came before it."""
         self._note_stall(record.step - 1)
-        self.step_ms.append(record.step_ms)
+        self.step_ms.append(record.times.step_ms)
 
     def on_train_end(self, step: int) -> None:
         """Note the stall of the last save."""
@@ -133,7 +133,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--save-every", type=int, default=2, help="at least 2")
-    parser.add_argument("--rows", type=int, default=4, help=f"of {SHAPE.context_length} tokens, in a step")
+    parser.add_argument("--rows", type=int, default=1, help=f"of {SHAPE.context_length} tokens, in a step")
     options = parser.parse_args()
     machine = inspect_machine(torch.device("cpu"))
     print(f"{machine.name}, {torch.get_num_threads()} threads, {machine.describe_peaks()}")

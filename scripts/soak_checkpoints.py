@@ -116,6 +116,14 @@ class Session:
     lasted_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Death:
+    """When a session is killed: so many steps after it resumed, below 0 after it was forked, and a little later."""
+
+    after_steps: int
+    delay_s: float
+
+
 def resident_kilobytes() -> int:
     """Return the memory this process occupies."""
     status = Path("/proc/self/status").read_text()
@@ -138,8 +146,8 @@ def train(steps: int, folder: Path | None, pipe: int) -> None:
     trainer.fit()
 
 
-def run_session(steps: int, folder: Path | None, lifetime_s: float | None) -> Session:
-    """Train in a forked process, and kill it after `lifetime_s` of training unless that is None."""
+def run_session(steps: int, folder: Path | None, death: Death | None) -> Session:
+    """Train in a forked process, and kill it at a given moment, unless that is None."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -152,24 +160,32 @@ def run_session(steps: int, folder: Path | None, lifetime_s: float | None) -> Se
         os._exit(0)
     os.close(writer)
     session, timer, began_s = Session(), None, time.monotonic()
+    if death is not None and death.after_steps < 0:
+        timer = kill_soon(child, death.delay_s)
     for words in read_lines(reader):
         if words[0] == "start":
             session.start = words[1]
-            if lifetime_s is not None:
-                timer = threading.Timer(lifetime_s, os.kill, (child, signal.SIGKILL))
-                timer.start()
         elif words[0] == "loss":
             session.losses[words[1]] = words[2]
         elif words[0] == "saved":
             session.saves.append(words[1])
         elif words[0] == "memory":
             session.memory_kilobytes[words[1]] = words[2]
+        if death is not None and timer is None and len(session.losses) >= death.after_steps:
+            timer = kill_soon(child, death.delay_s)
     if timer is not None:
         timer.cancel()
         timer.join()
     session.exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     session.lasted_s = time.monotonic() - began_s
     return session
+
+
+def kill_soon(child: int, delay_s: float) -> threading.Timer:
+    """Kill a process after a while."""
+    timer = threading.Timer(delay_s, os.kill, (child, signal.SIGKILL))
+    timer.start()
+    return timer
 
 
 def read_lines(reader: int) -> Iterator[list]:
@@ -195,13 +211,12 @@ def soak(kills: int, steps: int, seed: int, folder: Path) -> dict[str, Any]:
     began_s = time.monotonic()
     expected = run_session(steps, None, None)
     assert expected.exit_code == 0
-    step_s = (time.monotonic() - began_s) / steps
     checkpoints, sessions, repeated, killed = folder / "checkpoints", [], [], 0
     while True:
         durable = durable_step(checkpoints)
-        # A fifth of the kills come right at the start, when a session has resumed and saves for the first time.
-        lifetime_s = random_moment.uniform(0, 0.2 if random_moment.random() < 0.2 else 1.8 * steps * step_s / kills)
-        session = run_session(steps, checkpoints, lifetime_s if killed < kills else None)
+        # Spread over half of the run, whatever the machine's speed; the delay is that of about two saves.
+        death = Death(random_moment.randint(-steps // kills // 9, steps // kills), random_moment.uniform(0, 0.1))
+        session = run_session(steps, checkpoints, death if killed < kills else None)
         if session.start < 0:
             assert session.exit_code == -signal.SIGKILL, "a session ended before it began"
         else:
