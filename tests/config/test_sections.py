@@ -303,5 +303,6 @@ class TestSharing:
             "ddp": {"strategy": "fsdp"},
         }
         assert problems(TrainConfig, **keys) == {
-            "ddp.strategy": '"fsdp" does not scale losses as float16 needs; use training.precision = "bfloat16" or "float32"'
+            "ddp.strategy": '"fsdp" does not scale losses as float16 needs; use training.precision = "bfloat16" '
+            'or "float32"'
         }
