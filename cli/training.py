@@ -1,53 +1,29 @@
 """One training process: build everything from the configuration, train, and report."""
 
-import os
-import shlex
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 
 from cli.build import build_checkpoints, build_objective, build_shape, build_trainer_settings, share_model
+from cli.callbacks import UNIT, finish_report, make_callbacks
 from cli.lending import lend_model
 from cli.output import prepare_streams, say
 from cli.resuming import CONFIG_FILE, describe_start, open_run
-from cli.sampling import SamplingCallback
 from cli.sources import RowShape, build_train_batches, build_val_batches, prefetched
 from cli.summary import print_summary
 from cli.tokens import load_tokenizer
-from config.io import dump_toml
 from config.roots import TrainConfig
-from trainkit.callbacks import Callback
 from trainkit.data.documents import Shard
 from trainkit.data.packing import Batches
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.evaluation import Validation
-from trainkit.logging.console import ConsoleLogger
-from trainkit.logging.jsonl import JsonlLogger
-from trainkit.logging.wandb import WandbLogger, WandbSettings
 from trainkit.settings import Task
 from trainkit.trainer import Trainer
-from transformerlm.checkpoint_description import TOKENIZER_FOLDER, write_description
-from transformerlm.models.shape import ModelShape
+from transformerlm.checkpoint_description import TOKENIZER_FOLDER
 from transformerlm.models.transformer import TransformerLM
 from transformerlm.tokenizer import Tokenizer
-
-UNIT = "tokens"
-
-
-class DescribeModel(Callback):
-    """Add to every checkpoint what is needed to use it without the training run."""
-
-    def __init__(self, config: TrainConfig, shape: ModelShape, tokenizer: Tokenizer) -> None:
-        self.config, self.shape, self.tokenizer = config, shape, tokenizer
-
-    def write_extras(self, folder: Path) -> None:
-        """Write the model's description, the tokenizer and the configuration."""
-        write_description(folder, self.shape, self.config.objective.name, self.tokenizer)
-        (folder / CONFIG_FILE).write_text(dump_toml(self.config), encoding="utf-8")
 
 
 def run_training(world: World, config: TrainConfig) -> int:
@@ -65,6 +41,7 @@ def run_training(world: World, config: TrainConfig) -> int:
     objective = build_objective(config.objective, tokenizer)
     rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
     batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
+    callbacks = make_callbacks(config, folder, tokenizer, model, world, lambda: lend_model(trainer))
     with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:
         settings = build_trainer_settings(
             config.training,
@@ -77,7 +54,7 @@ def run_training(world: World, config: TrainConfig) -> int:
             Task(model, objective, source, blocks=tuple(model.blocks), role_of=model.role_of),
             share_model(settings, config.ddp),
             world,
-            make_callbacks(config, folder, tokenizer, shape, lambda: lend_model(trainer)),
+            callbacks,
             build_checkpoints(config.checkpointing, folder),
             make_validation(config, tokenizer, rows, world),
         )
@@ -90,7 +67,7 @@ def run_training(world: World, config: TrainConfig) -> int:
     if result.stop_signal is None and (world.is_first or trainer.prepared.is_sharded):
         with lend_model(trainer) as lent:
             if lent is not None:
-                print_summary(config, lent, tokenizer, folder, trainer.state.weight_seen)
+                finish_report(callbacks, print_summary(config, lent, tokenizer, folder, trainer.state))
     return result.exit_code
 
 
@@ -136,35 +113,6 @@ def training_flops(config: TrainConfig, model: TransformerLM) -> int:
     """Count the operations of forward and backward for one token of a full row."""
     is_causal = config.objective.name == "autoregressive"
     return model.flops_per_token(config.model.context_length, is_causal=is_causal)
-
-
-def make_callbacks(
-    config: TrainConfig,
-    folder: Path,
-    tokenizer: Tokenizer,
-    shape: ModelShape,
-    lend: Callable[[], AbstractContextManager[TransformerLM | None]],
-) -> list[Callback]:
-    """Return what accompanies the run; metrics.jsonl always does. `lend` gives the model to sample from."""
-    # The run's own configuration, not the file it started from: that lacks what --set changed.
-    resume = f"transformerlm-train --config {shlex.quote(str(folder / CONFIG_FILE))}"
-    if not config.checkpointing.auto_resume:
-        resume += f" --set {shlex.quote(f'checkpointing.resume_from={folder}')}"
-    callbacks: list[Callback] = [
-        DescribeModel(config, shape, tokenizer),
-        JsonlLogger(folder / "metrics.jsonl", UNIT),
-    ]
-    if "console" in config.logging.backends:
-        callbacks.append(ConsoleLogger(UNIT, resume))
-    if "wandb" in config.logging.backends:
-        os.environ.setdefault("WANDB_MODE", config.wandb.mode)
-        settings = WandbSettings(
-            config.wandb.project, config.wandb.entity or None, folder.name, config.model_dump(mode="json")
-        )
-        callbacks.append(WandbLogger(settings, folder, UNIT))
-    if config.sampling.every and config.sampling.prompts:
-        callbacks.append(SamplingCallback(lend, tokenizer, config))
-    return callbacks
 
 
 def make_validation(config: TrainConfig, tokenizer: Tokenizer, rows: RowShape, world: World) -> Validation | None:

@@ -23,7 +23,7 @@ from config.sections.data import STANDARD_INPUT, DataSection, MegatronSection, T
 from config.sections.tokenizer import END_OF_TEXT, MASK
 from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
 
-NEWEST_RUN = "latest"  # of checkpointing.resume_from
+OF_NEWEST_RUN = ("latest", "best")  # of checkpointing.resume_from
 
 
 def check_files(config: Section) -> list[str]:
@@ -120,8 +120,10 @@ def _check_data_files(data_files: str | tuple[str, ...] | Mapping[str, Any] | No
 
 def _check_resume(config: TrainConfig) -> Iterator[str]:
     wanted, runs = config.checkpointing.resume_from, Path(config.logging.runs_path)
-    path = runs / NEWEST_RUN if wanted == NEWEST_RUN else Path(wanted)
-    if wanted and not path.exists():
+    named = config.logging.run_name
+    newest = runs / named if named and (runs / named).exists() else runs / "latest"
+    path = newest if wanted in OF_NEWEST_RUN else Path(wanted)
+    if wanted and "://" not in wanted and not path.exists():
         yield f'checkpointing.resume_from: no run or checkpoint at {path}; set it to "" to start anew'
 
 

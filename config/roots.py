@@ -93,6 +93,13 @@ class TrainConfig(Section):
         """Require a cache that fits the model's attention."""
         return _wrong_cache(cache, objective)
 
+    @rule("logging.activation_norms", "training.compile")
+    def activations_are_seen(activation_norms: bool, compile: bool) -> str | None:
+        """Refuse to listen in on a compiled model, which does not call its parts."""
+        if activation_norms and compile:
+            return "a compiled model does not show its activations; set training.compile = false, or leave this out"
+        return None
+
     @rule("ddp.strategy", "training.precision")
     def fsdp_does_not_scale_losses(strategy: str, precision: str) -> str | None:
         """Refuse float16, whose gradients need a loss scale, with sharded models."""
