@@ -3,15 +3,14 @@
 import warnings
 from pathlib import Path
 
-import torch
-
-from cli.build import build_checkpoints, build_objective, build_shape, build_trainer_settings, share_model
+from cli.build import build_checkpoints
 from cli.callbacks import UNIT, finish_report, make_callbacks
 from cli.lending import lend_model
 from cli.output import prepare_streams, say
 from cli.resuming import CONFIG_FILE, describe_start, open_run
-from cli.sources import RowShape, build_train_batches, build_val_batches, prefetched
+from cli.sources import RowShape, build_val_batches
 from cli.summary import print_summary
+from cli.task import open_task, row_shape, trainer_settings, training_flops
 from cli.tokens import load_tokenizer
 from config.roots import TrainConfig
 from trainkit.data.documents import Shard
@@ -19,10 +18,8 @@ from trainkit.data.packing import Batches
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.evaluation import Validation
-from trainkit.settings import Task
 from trainkit.trainer import Trainer
 from transformerlm.checkpoint_description import TOKENIZER_FOLDER
-from transformerlm.models.transformer import TransformerLM
 from transformerlm.tokenizer import Tokenizer
 
 
@@ -35,28 +32,16 @@ def run_training(world: World, config: TrainConfig) -> int:
     check_prompts(config, tokenizer)
     place = open_run(world, config, tokenizer)
     folder = place.folder
-    shape = build_shape(config.model)
-    torch.manual_seed(config.training.seed)
-    model = TransformerLM(shape)
-    objective = build_objective(config.objective, tokenizer)
-    rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
-    batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
-    callbacks = make_callbacks(config, folder, tokenizer, model, world, lambda: lend_model(trainer))
-    with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:
-        settings = build_trainer_settings(
-            config.training,
-            config.optimizer,
-            config.logging.log_every,
-            config.checkpointing,
-            training_flops(config, model),
-        )
+    with open_task(config, tokenizer, world) as task:
+        model = task.model
+        callbacks = make_callbacks(config, folder, tokenizer, model, world, lambda: lend_model(trainer))
         trainer = Trainer(
-            Task(model, objective, source, blocks=tuple(model.blocks), role_of=model.role_of),
-            share_model(settings, config.ddp),
+            task,
+            trainer_settings(config, model),
             world,
             callbacks,
             build_checkpoints(config.checkpointing, folder),
-            make_validation(config, tokenizer, rows, world),
+            make_validation(config, tokenizer, row_shape(config, task.objective), world),
         )
         if place.resumed_from is not None:
             trainer.resume(place.resumed_from)
@@ -107,12 +92,6 @@ def describe_run(trainer: Trainer, config: TrainConfig, folder: Path) -> None:
         f"{rows} x {config.model.context_length} tokens on {world.size} x {world.device.type}\n"
         f"{trainer.utilisation.describe(UNIT)}\nrun folder: {folder}"
     )
-
-
-def training_flops(config: TrainConfig, model: TransformerLM) -> int:
-    """Count the operations of forward and backward for one token of a full row."""
-    is_causal = config.objective.name == "autoregressive"
-    return model.flops_per_token(config.model.context_length, is_causal=is_causal)
 
 
 def make_validation(config: TrainConfig, tokenizer: Tokenizer, rows: RowShape, world: World) -> Validation | None:

@@ -14,7 +14,7 @@ from trainkit.protocols import BatchSource, Objective
 from trainkit.signals import RESUME_EXIT_CODE
 from trainkit.training.optim import AdamWSettings, OptimizerSettings, RoleOf
 from trainkit.training.precision import PrecisionName
-from trainkit.training.schedule import Schedule
+from trainkit.training.schedule import LearningRateOfStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Task:
 class TrainerSettings:
     """Set the loop. All counts are of optimizer steps."""
 
-    schedule: Schedule
+    schedule: LearningRateOfStep
     """Learning rate by step; its max_steps is where training ends."""
     optimizer: OptimizerSettings = field(default_factory=AdamWSettings)
     grad_accum_steps: int = 1

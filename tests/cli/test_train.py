@@ -240,6 +240,6 @@ def test_two_processes_share_a_model_and_one_uses_what_they_saved(start, small_a
 
 def test_averaged_weights_that_no_run_kept_are_refused_with_a_remedy(train_small, run):
     assert train_small(RUN).code == 0
-    outcome = run(infer.main, "infer.toml", "checkpoint.weights=averaged", "inference.total_length=24")
+    outcome = run(infer.main, "infer.toml", "inference.total_length=20", "checkpoint.weights=averaged")
     assert outcome.code == 2
     assert "kept no moving average of its weights; train with optimizer.ema_decay, or set" in outcome.err

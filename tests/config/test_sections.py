@@ -302,7 +302,6 @@ class TestSharing:
             "data": {"pipeline_mode": "packed", "dataset_name": "synthetic/stories", **TOKENIZER},
             "ddp": {"strategy": "fsdp"},
         }
-        assert problems(TrainConfig, **keys) == {
-            "ddp.strategy": '"fsdp" does not scale losses as float16 needs; use training.precision = "bfloat16" '
-            'or "float32"'
-        }
+        found = problems(TrainConfig, **keys)
+        assert list(found) == ["ddp.strategy"]
+        assert 'use training.precision = "bfloat16"' in found["ddp.strategy"]
