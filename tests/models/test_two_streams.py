@@ -7,8 +7,7 @@ from transformerlm.models.attention import AttentionPlan
 from transformerlm.models.two_streams import (
     block_starts,
     predictor_indices,
-    shared_block_mask,
-    shared_dense_mask,
+    shared_mask,
     two_streams_rule,
 )
 from transformerlm.models.visibility import block_form, dense_form
@@ -23,7 +22,7 @@ def test_blocks_begin_anew_in_every_document():
 
 
 def test_the_mask_is_the_published_picture():
-    mask = shared_dense_mask(4, 2, CPU)[0, 0].int().tolist()
+    mask = shared_mask(4, 2, CPU, has_blocks=False)[0, 0].int().tolist()
     assert mask == [
         [1, 1, 0, 0, 0, 0, 0, 0],  # noised, first block: itself
         [1, 1, 0, 0, 0, 0, 0, 0],
@@ -37,8 +36,9 @@ def test_the_mask_is_the_published_picture():
 
 
 def test_masks_of_plain_rows_are_made_once():
-    assert shared_dense_mask(6, 3, CPU) is shared_dense_mask(6, 3, CPU)
-    assert shared_block_mask(6, 3, CPU) is shared_block_mask(6, 3, CPU)
+    for has_blocks in (False, True):
+        first, again = (shared_mask(6, 3, CPU, has_blocks=has_blocks) for _ in range(2))
+        assert first is again
 
 
 def test_a_block_s_first_token_is_predicted_from_the_clean_stream():
