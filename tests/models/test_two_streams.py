@@ -77,3 +77,14 @@ def test_on_a_gpu_flexattention_has_the_loss_and_gradients_of_the_dense_mask(mak
         found.append((loss.item(), model.blocks[0].attention.qkv.weight.grad))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift_logits", [False, True])
+def test_a_compiled_pass_is_one_graph_with_the_same_logits(make_model, shift_logits):
+    model = make_model(shift_logits=shift_logits)
+    tokens = torch.randint(11, (2, 16), generator=torch.Generator().manual_seed(0))
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for extra in ({}, {"documents": DOCUMENTS}, {"valid": torch.arange(8) < torch.tensor([[8], [5]])}):
+        expected = model(tokens, is_causal=False, block_length=2, **extra)
+        torch.testing.assert_close(compiled(tokens, is_causal=False, block_length=2, **extra), expected)
