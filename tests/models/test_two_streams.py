@@ -41,6 +41,14 @@ def test_masks_of_plain_rows_are_made_once():
         assert first is again
 
 
+def test_a_mask_first_asked_for_in_inference_mode_serves_training(make_model):
+    model, tokens = make_model(), torch.zeros((1, 14), dtype=torch.int64)
+    with torch.inference_mode():
+        model(tokens, is_causal=False, block_length=7)
+    model(tokens, is_causal=False, block_length=7).sum().backward()
+    assert model.embedding.weight.grad.abs().sum() > 0
+
+
 def test_a_block_s_first_token_is_predicted_from_the_clean_stream():
     assert predictor_indices(block_starts(5, 2, None, CPU)).tolist() == [[0, 0, 5 + 1, 2, 5 + 3]]
 

@@ -84,4 +84,7 @@ def _make_mask(seq: int, block_length: int, device: torch.device, has_blocks: bo
     return (block_form if has_blocks else dense_form)(rule, 1, 2 * seq, device)
 
 
-_remembered_mask = functools.lru_cache(maxsize=16)(_make_mask)
+@functools.lru_cache(maxsize=8)
+def _remembered_mask(seq: int, block_length: int, device: torch.device, has_blocks: bool) -> "Tensor | BlockMask":
+    with torch.inference_mode(False):  # whoever asks first, a training step may be next
+        return _make_mask(seq, block_length, device, has_blocks)
