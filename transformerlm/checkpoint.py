@@ -18,6 +18,7 @@ from transformerlm.checkpoint_description import (
     TOKENIZER_FOLDER,
     WEIGHTS_FILE,
     CheckpointError,
+    check_intact,
     find_checkpoint,
     read_description,
 )
@@ -50,7 +51,10 @@ def load_model(path: Path | str, device: torch.device | str = "cpu", weights: We
     shape, objective = read_description(folder)
     tokenizer = Tokenizer.load(folder / TOKENIZER_FOLDER)
     model = TransformerLM(shape)
-    load_weights(model, choose_weights(folder, weights))
+    weights_path = choose_weights(folder, weights)
+    if weights_path.is_file():
+        check_intact(weights_path)
+    load_weights(model, weights_path)
     return LoadedModel(model.to(device).eval(), tokenizer, objective, folder)
 
 
