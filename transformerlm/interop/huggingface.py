@@ -11,10 +11,10 @@ AutoModel.from_pretrained(folder, trust_remote_code=True). The weights have the 
 import copy
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,7 +22,8 @@ from torch import Tensor
 
 from transformerlm.checkpoint import LoadedModel
 from transformerlm.inference.request import choose_mode
-from transformerlm.interop.llama import ForeignModelError, describe_shape, to_llama
+from transformerlm.interop.appearing import ForeignModelError, appearing
+from transformerlm.interop.llama import describe_shape, to_llama
 from transformerlm.interop.plain_llama import plain_logits
 from transformerlm.interop.tokenizer_json import TOKENIZER_JSON, write_tokenizer_json
 from transformerlm.models.transformer import TransformerLM
@@ -43,10 +44,9 @@ _CHECKED_ROWS, _CHECKED_TOKENS = 2, 128
 class ExportReport:
     """What was written, and how far it is from the original."""
 
-    folder: Path
+    path: Path
     architecture: str
     parameters: int
-    """Tied ones once, without the padding of the vocabulary."""
     max_difference: float
     """Largest difference of a logit, the folder's own weights computed by plain_llama.py in float64."""
 
@@ -67,13 +67,10 @@ def export_huggingface(
     """
     folder = Path(folder)
     is_diffusion = resolve_mode(loaded, mode) == "diffusion"
-    if dtype not in DTYPES:
-        raise ForeignModelError(f"dtype = {dtype!r}: a folder holds float32 or bfloat16; use one of these")
     config = describe_model(loaded, is_diffusion) | {"dtype": dtype, "torch_dtype": dtype}
-    weights = to_llama(
-        {name: w.to(dtype_from_name(dtype)) for name, w in state_of(loaded.model).items()}, loaded.model.shape
-    )
+    weights = to_llama(cast_state(loaded.model, dtype), loaded.model.shape)
     with appearing(folder) as unfinished:
+        unfinished.mkdir()
         _write_json(unfinished / CONFIG, config)
         save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
         _write_json(unfinished / "generation_config.json", describe_generation(loaded, is_diffusion))
@@ -83,9 +80,17 @@ def export_huggingface(
                 shutil.copyfile(source, unfinished / source.name)
         if card is not None:
             (unfinished / "README.md").write_text(card, encoding="utf-8")
-        difference = measure_difference(loaded.model, unfinished, is_causal=not is_diffusion)
-    parameters = sum(weight.numel() for weight in weights.values())
-    return ExportReport(folder, config["architectures"][0], parameters, difference)
+        read_config = json.loads((unfinished / CONFIG).read_text(encoding="utf-8"))
+        read_weights = load_file(unfinished / WEIGHTS)
+        difference = measure_difference(loaded.model, read_config, read_weights, dtype, is_causal=not is_diffusion)
+    return ExportReport(folder, config["architectures"][0], count_parameters(loaded.model), difference)
+
+
+def count_parameters(model: TransformerLM) -> int:
+    """Count the parameters that leave: tied ones once, without the padding of the vocabulary."""
+    shape = model.shape
+    matrices = 1 if shape.tie_embeddings else 2
+    return model.parameter_count() - matrices * (shape.padded_vocab_size - shape.vocab_size) * shape.d_model
 
 
 def resolve_mode(loaded: LoadedModel, mode: str) -> str:
@@ -157,22 +162,24 @@ def write_tokenizer_files(tokenizer: Tokenizer, context_length: int, folder: Pat
     _write_json(folder / "special_tokens_map.json", roles)
 
 
-def state_of(model: TransformerLM) -> dict[str, Tensor]:
-    """Return the weights on the CPU."""
-    return {name: weight.detach().cpu() for name, weight in model.state_dict().items()}
+def cast_state(model: TransformerLM, dtype: str) -> dict[str, Tensor]:
+    """Return the weights on the CPU in another type; raises ForeignModelError if files do not hold it."""
+    if dtype not in DTYPES:
+        raise ForeignModelError(f"dtype = {dtype!r}: what is written holds float32 or bfloat16; use one of these")
+    return {name: weight.detach().cpu().to(dtype_from_name(dtype)) for name, weight in model.state_dict().items()}
 
 
-def measure_difference(model: TransformerLM, folder: Path, is_causal: bool) -> float:
-    """Compute logits from a written folder and compare them with the model's; returns the largest difference.
+def measure_difference(
+    model: TransformerLM, config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: str, is_causal: bool
+) -> float:
+    """Compute logits from what was read back and compare them with the model's; returns the largest difference.
 
-    Both in float64, ours with weights of the folder's type: what is left is a difference of what is computed.
+    Both in float64, ours with weights of the type written: what is left is a difference of what is computed.
     Raises ForeignModelError if there is one.
     """
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    weights = load_file(folder / WEIGHTS)
     ours = copy.deepcopy(model).cpu().eval()
     for parameter in ours.parameters():
-        parameter.data = parameter.data.to(dtype_from_name(config["dtype"])).double()
+        parameter.data = parameter.data.to(dtype_from_name(dtype)).double()
     length = min(_CHECKED_TOKENS, model.shape.context_length)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(model.shape.vocab_size, (_CHECKED_ROWS, length), generator=generator)
@@ -182,29 +189,10 @@ def measure_difference(model: TransformerLM, folder: Path, is_causal: bool) -> f
     difference = float((theirs - expected).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
         raise ForeignModelError(
-            f"the folder's logits differ from the model's by up to {difference:.2g}, which is more than rounding; "
-            "nothing was written"
+            f"the written logits differ from the model's by up to {difference:.2g}, which is more than rounding; "
+            "nothing is left of it"
         )
     return difference
-
-
-@contextmanager
-def appearing(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder that takes its name when all went well, and vanishes otherwise.
-
-    Raises ForeignModelError if the name is taken.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ForeignModelError(f"{folder} holds something already; choose a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    try:
-        yield unfinished
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_json(path: Path, content: dict[str, object]) -> None:

@@ -22,14 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transformerlm.interop.appearing import ForeignModelError
 from transformerlm.models.shape import ModelShape
 
 Weights = dict[str, Tensor]
 Config = Mapping[str, Any]
-
-
-class ForeignModelError(ValueError):
-    """A model that cannot be expressed on the other side; the message says what differs."""
 
 
 _LAYER_NAMES = {

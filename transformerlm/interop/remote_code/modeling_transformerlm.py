@@ -157,7 +157,9 @@ class MaskedDiffusionLM(PreTrainedModel):
         total_length = total_length or self.config.max_position_embeddings
         tokens = input_ids.new_full((1, total_length), mask_id)
         tokens[:, :start] = input_ids
-        blocks = [(first, min(first + block_length, total_length)) for first in range(start, total_length, block_length)]
+        blocks = [
+            (first, min(first + block_length, total_length)) for first in range(start, total_length, block_length)
+        ]
         steps = total_length - start if steps is None else steps
         if steps < len(blocks):
             raise ValueError(f"steps = {steps} is fewer than the {len(blocks)} blocks; raise steps or block_length")
