@@ -31,8 +31,9 @@ def import_huggingface(folder: Path | str, adoption: Adoption | None = None) -> 
     try:
         shape = read_shape(config, config["qk_norm"] if is_diffusion else has_qk_norm(config))
         weights = read_weights(folder)
-        tokenizer = adopt_tokenizer(read_tokenizer(folder), adoption)
-        if adoption.adds_mask_token and tokenizer.mask_id == len(tokenizer.vocabulary) - 1:
+        foreign = read_tokenizer(folder)
+        tokenizer = adopt_tokenizer(foreign, adoption)
+        if tokenizer.mask_id is not None and foreign.mask_id is None:
             weights = {**weights, **_with_mean_row(weights, tokenizer.mask_id)}
         if len(tokenizer.vocabulary) > len(weights.get(_EMBEDDINGS[0], ())):
             raise ForeignModelError(

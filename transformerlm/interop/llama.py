@@ -107,6 +107,10 @@ def read_shape(config: Config, has_qk_norm: bool) -> ModelShape:
         )
     except KeyError as error:
         raise ForeignModelError(f"{error.args[0]} is missing") from None
+    except ForeignModelError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ForeignModelError(f"its config.json describes no model: {error}") from None
 
 
 def _check_window(config: Config) -> None:
