@@ -169,6 +169,12 @@ def test_weights_that_learned_other_things_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_block_diffusion_has_no_form_there(tmp_path):
+    with pytest.raises(ForeignModelError, match="denoises block by block against a cache"):
+        export_huggingface(make_loaded("llama", "block_diffusion"), tmp_path / "there")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_model_of_both_objectives_leaves_as_either(tmp_path):
     loaded = make_loaded("qwen3", "joint")
     for mode, architecture in [("auto", "MaskedDiffusionLM"), ("autoregressive", "Qwen3ForCausalLM")]:

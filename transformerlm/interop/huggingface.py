@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from transformerlm.checkpoint import LoadedModel
-from transformerlm.inference.request import choose_mode
+from transformerlm.inference.request import abilities_of, choose_mode
 from transformerlm.interop.appearing import ForeignModelError, appearing
 from transformerlm.interop.llama import describe_shape, to_llama
 from transformerlm.interop.plain_llama import plain_logits
@@ -96,12 +96,12 @@ def count_parameters(model: TransformerLM) -> int:
 def resolve_mode(loaded: LoadedModel, mode: str) -> str:
     """Return "autoregressive" or "diffusion"; raises ForeignModelError for weights that have no form there."""
     shape = loaded.model.shape.to_dict()
-    if shape.get("block_length"):
+    chosen = choose_mode(mode, loaded.objective)
+    if chosen == "diffusion" and abilities_of(loaded.objective).is_block_causal:
         raise ForeignModelError(
             "a block-diffusion model denoises block by block against a cache, which no format written here can say; "
             "generate with transformerlm-infer, or export a masked-diffusion or autoregressive model"
         )
-    chosen = choose_mode(mode, loaded.objective)
     if chosen == "verified":
         raise ForeignModelError("generation_mode = 'verified' is a way to sample here; use autoregressive or diffusion")
     if chosen == "diffusion" and shape.get("shift_logits"):
