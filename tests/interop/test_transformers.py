@@ -78,6 +78,19 @@ def test_a_diffusion_folder_brings_its_own_model(tmp_path, kind):
         theirs.generate(ids, steps=1, block_length=4)
 
 
+def test_a_diffusion_model_changed_there_comes_back(tmp_path):
+    loaded = make_loaded("qwen3", "masked_diffusion")
+    export_huggingface(loaded, tmp_path / "there")
+    theirs = transformers.AutoModel.from_pretrained(tmp_path / "there", trust_remote_code=True)
+    with torch.no_grad():
+        theirs.lm_head.weight.mul_(2)  # tied: the embedding as well
+    theirs.save_pretrained(tmp_path / "tuned")
+    write_tokenizer_files(loaded.tokenizer, 48, tmp_path / "tuned")
+    back = import_huggingface(tmp_path / "tuned")
+    assert (back.objective, back.model.shape) == ("masked_diffusion", loaded.model.shape)
+    assert torch.equal(back.model.embedding.weight, 2 * loaded.model.embedding.weight)
+
+
 def test_the_tokenizer_gives_our_ids_and_the_start_token(tmp_path):
     tokenizer = learn_tokenizer()
     write_tokenizer_files(tokenizer, 48, tmp_path)
