@@ -42,7 +42,10 @@ def make_loaded(kind: str = "llama", objective: str = "autoregressive", weight_s
     model = TransformerLM(shape).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(weight_scale) if parameter.ndim > 1 else parameter.uniform_(0.5, 1.5)
+            if parameter.ndim > 1:
+                parameter.mul_(weight_scale)
+            else:
+                parameter.uniform_(0.5, 1.5)
         model.head.weight[shape.vocab_size :] = 0  # as after import: what no token reaches
         model.embedding.weight[shape.vocab_size :] = 0
     return LoadedModel(model, tokenizer, objective, None)

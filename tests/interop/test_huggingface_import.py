@@ -43,7 +43,7 @@ REFUSED = {
     "sliding_window = 32": {"sliding_window": 32},
     "head_dim = 32 times 4 heads is not hidden_size = 64": {"head_dim": 32},
     "quantization_config": {"quantization_config": {"bits": 4}},
-    "do not have the sizes": {"intermediate_size": 128},
+    r"feed_forward.gate_up.weight has size \(192, 64\), and config.json says \(256, 64\)": {"intermediate_size": 128},
     "num_kv_heads = 3 must divide": {"num_key_value_heads": 3},
 }
 
@@ -54,12 +54,16 @@ def test_what_is_computed_otherwise_here_is_refused(folder, message):
     with pytest.raises(ForeignModelError, match=message) as refusal:
         import_huggingface(folder)
     assert str(refusal.value).startswith(str(folder))
+    assert "\n" not in str(refusal.value)
 
 
 BROKEN = {
     "the weight model.norm.weight is missing": lambda w: w.pop("model.norm.weight"),
     "the weight model.layers.0.self_attn.q_proj.bias has no place": lambda w: w.update(
         {"model.layers.0.self_attn.q_proj.bias": torch.zeros(64)}
+    ),
+    "projections that see the same have sizes": lambda w: w.update(
+        {"model.layers.0.self_attn.v_proj.weight": torch.zeros(16, 63)}
     ),
     "quantized models are not read": lambda w: w.update({"model.norm.weight": torch.zeros(64, dtype=torch.int8)}),
     "the tokenizer has 290 tokens, more than": lambda w: w.update(

@@ -42,12 +42,20 @@ def import_huggingface(folder: Path | str, adoption: Adoption | None = None) -> 
         # Embeddings behind the tokenizer's last id are padding: no text has such a token.
         shape = replace(shape, vocab_size=len(tokenizer.vocabulary))
         model = TransformerLM(shape)
-        model.load_state_dict(from_llama(weights, shape))
+        fill_model(model, from_llama(weights, shape))
     except ForeignModelError as error:
         raise ForeignModelError(f"{folder}: {error}") from None
-    except RuntimeError as error:  # sizes that contradict config.json
-        raise ForeignModelError(f"{folder}: its weights do not have the sizes that {CONFIG} gives: {error}") from None
     return LoadedModel(model.eval(), tokenizer, "masked_diffusion" if is_diffusion else "autoregressive", None)
+
+
+def fill_model(model: TransformerLM, state: Weights) -> None:
+    """Load weights of the right names; raises ForeignModelError if a size contradicts config.json."""
+    for name, weight in model.state_dict().items():
+        if weight.shape != state[name].shape:
+            raise ForeignModelError(
+                f"{name} has size {tuple(state[name].shape)}, and {CONFIG} says {tuple(weight.shape)}"
+            )
+    model.load_state_dict(state)
 
 
 def read_config(folder: Path) -> Mapping[str, Any]:

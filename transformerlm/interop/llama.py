@@ -160,8 +160,8 @@ def from_llama(weights: Mapping[str, Tensor], shape: ModelShape) -> Weights:
         ours, theirs = f"blocks.{layer}.", f"model.layers.{layer}."
         for name, other in _renamed(shape).items():
             state[ours + name] = _take(rest, theirs + other)
-        state[ours + "attention.qkv.weight"] = torch.cat([_take(rest, theirs + other) for other in _QKV])
-        state[ours + "feed_forward.gate_up.weight"] = torch.cat([_take(rest, theirs + other) for other in _GATE_UP])
+        state[ours + "attention.qkv.weight"] = _stack([_take(rest, theirs + other) for other in _QKV])
+        state[ours + "feed_forward.gate_up.weight"] = _stack([_take(rest, theirs + other) for other in _GATE_UP])
     state["norm.weight"] = _take(rest, "model.norm.weight")
     if shape.tie_embeddings:
         rest.pop("lm_head.weight", None)
@@ -185,6 +185,12 @@ def _take(weights: Weights, name: str) -> Tensor:
     if name not in weights:
         raise ForeignModelError(f"the weight {name} is missing")
     return weights.pop(name)
+
+
+def _stack(parts: list[Tensor]) -> Tensor:
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise ForeignModelError(f"projections that see the same have sizes {[tuple(part.shape) for part in parts]}")
+    return torch.cat(parts)
 
 
 def _pad(weight: Tensor, shape: ModelShape) -> Tensor:
