@@ -12,6 +12,8 @@ from typing import Any
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    ExportConfig,
+    ImportConfig,
     InferConfig,
     PrepareDataConfig,
     SweepConfig,
@@ -41,8 +43,11 @@ def check_files(config: Section) -> list[str]:
             return [*_check_data_files(files), *folder]
         case BenchTokenizerConfig(benchmark=benchmark):
             return list(_check_benchmark(benchmark))
-        case InferConfig() | BenchInferConfig() | SweepConfig() if config.checkpoint is not None:
+        case InferConfig() | BenchInferConfig() | SweepConfig() | ExportConfig() if config.checkpoint is not None:
             return list(_check_checkpoint(config.checkpoint.path))
+        case ImportConfig(importing=importing) if not Path(importing.path).exists():
+            where = _beside(importing.path)
+            return [f"importing.path: no such file or folder: {importing.path}{where}; correct the path"]
     return []
 
 

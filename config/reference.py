@@ -8,6 +8,8 @@ from config.describe import describe_field, describe_value
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    ExportConfig,
+    ImportConfig,
     InferConfig,
     PrepareDataConfig,
     SweepConfig,
@@ -23,6 +25,8 @@ COMMANDS: dict[str, type[Section]] = {
     "transformerlm-prepare-data": PrepareDataConfig,
     "transformerlm-bench-infer": BenchInferConfig,
     "transformerlm-sweep": SweepConfig,
+    "transformerlm-export": ExportConfig,
+    "transformerlm-import": ImportConfig,
     "transformerlm-bench-tokenizer": BenchTokenizerConfig,
 }
 INTRODUCTION = """\

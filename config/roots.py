@@ -10,6 +10,7 @@ from config.sections.checkpoint import CheckpointSection
 from config.sections.checkpointing import CheckpointingSection
 from config.sections.data import DataSection, PrepareCorpusSection, TokenizerCorpusSection, missing_split
 from config.sections.ddp import DdpSection
+from config.sections.export import ExportSection, ImportingSection
 from config.sections.inference import InferenceSection
 from config.sections.logging import LoggingSection
 from config.sections.model import ModelSection
@@ -160,6 +161,22 @@ class SweepConfig(Section):
     """What all combinations share."""
     sweep: SweepSection = SweepSection()
     """What they differ in."""
+
+
+class ExportConfig(Section):
+    """Everything transformerlm-export reads."""
+
+    checkpoint: CheckpointSection = CheckpointSection()
+    """The trained model."""
+    export: ExportSection = ExportSection()
+    """What it becomes."""
+
+
+class ImportConfig(Section):
+    """Everything transformerlm-import reads."""
+
+    importing: ImportingSection = ImportingSection()
+    """What becomes a checkpoint."""
 
 
 class PrepareDataConfig(Section):

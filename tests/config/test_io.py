@@ -12,6 +12,8 @@ from config.io import ConfigFileError, dump_toml, load_config, load_for_command,
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    ExportConfig,
+    ImportConfig,
     InferConfig,
     PrepareDataConfig,
     SweepConfig,
@@ -26,6 +28,8 @@ ROOTS = {
     "prepare_data": PrepareDataConfig,
     "bench_tokenizer": BenchTokenizerConfig,
     "sweep": SweepConfig,
+    "export": ExportConfig,
+    "import": ImportConfig,
 }
 
 # Keys that no rule relates to others, so that every combination is valid.
