@@ -36,7 +36,7 @@ install_uv() {
     if python3 -m venv --clear "$TOOL_FOLDER" >/dev/null 2>&1 && "$TOOL_FOLDER/bin/pip" install --quiet uv >&2; then
         ln -sf "$TOOL_FOLDER/bin/uv" "$HOME/.local/bin/uv"
     else
-        curl -LsSf https://astral.sh/uv/install.sh | UV_NO_MODIFY_PATH=1 sh >&2
+        curl -LsSf https://astral.sh/uv/install.sh | UV_NO_MODIFY_PATH=1 sh >&2 || true
     fi
     command -v uv >/dev/null || die "uv could not be installed (above); install it on the host and run this again"
 }

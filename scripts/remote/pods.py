@@ -48,11 +48,11 @@ def pod_up(arguments: Arguments) -> None:
 
 def _choose_offer(arguments: Arguments) -> dict:
     """Return the cheapest machine in stock, or the one whose id is given; shows the cheapest few."""
-    words = ["availability", "list", "--no-group-similar", "--output", "json"]
+    words = ["availability", "list", "--no-group-similar"]
     for option, name in (("--gpu-type", "gpu_type"), ("--regions", "region")):
         if arguments.text(name):
             words += [option, arguments.text(name)]
-    offers = json.loads(_prime(*words, "--gpu-count", arguments.count("gpus", 1)))["gpu_resources"]
+    offers = _ask_prime(*words, "--gpu-count", arguments.count("gpus", 1))["gpu_resources"]
     wanted = arguments.text("id")
     if wanted:
         offers = [offer for offer in offers if wanted in (offer["id"], offer["cloud_id"])]
@@ -219,10 +219,10 @@ def train_then_down(arguments: Arguments) -> None:
             exit_code = error.exit_code
         files.fetch_all_runs(hosts[0])
         check_nothing_is_lost(hosts)
+        _terminate(pod)
     except (RemoteError, UsageError, KeyboardInterrupt):
         say(still_there)
         raise
-    _terminate(pod)
     if exit_code:
         raise RemoteError(exit_code, f"training ended with exit code {exit_code}; its runs and logs are in runs/")
 
@@ -256,11 +256,24 @@ def _choose_pod(arguments: Arguments) -> str:
 
 
 def _list_pods() -> list[dict]:
-    return json.loads(_prime("pods", "list", "--output", "json"))["pods"]
+    return _ask_prime("pods", "list")["pods"]
 
 
 def _status(pod: str) -> dict:
-    return json.loads(_prime("pods", "status", pod, "--output", "json"))
+    return _ask_prime("pods", "status", pod)
+
+
+def _ask_prime(*words: str) -> dict:
+    """Return what the provider's command line answers as JSON; it may say what failed in front of that, or instead."""
+    output = _prime(*words, "--output", "json")
+    complaint, brace, rest = output.partition("{")
+    try:
+        answer = json.loads(brace + rest)
+    except ValueError:
+        raise RemoteError(1, f"prime {' '.join(words[:2])}: {output.strip()}") from None
+    if complaint.strip():
+        say(f"prime: {complaint.strip()}")
+    return answer
 
 
 def _prime(*words: str) -> str:

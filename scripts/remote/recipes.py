@@ -19,7 +19,10 @@ CMD_INFER = "CMD_INFER"
 ATTACH = "tmux -u attach-session -t =transformerlm-train"
 START_WAIT_S = "30"
 STOP_GRACE_S = 120
-MASTER_PORT = "29500"
+MASTER_PORT = 29500
+RETRY_S = float(os.environ.get("REMOTE_RETRY_S") or 15)
+PATIENCE_S = float(os.environ.get("REMOTE_PATIENCE_S") or 900)
+"""How long a lost connection is tried again while waiting for a job."""
 
 
 def say(text: str) -> None:
@@ -115,7 +118,7 @@ def _find_master(arguments: Arguments, hosts: list[Host]) -> str:
     address = arguments.text("master") or hosts[0].ask("own_address").strip()
     if not address or any(character.isspace() for character in address):
         raise UsageError('master: the first node\'s own address is not known; say master="10.0.0.1"')
-    return f"{address}:{arguments.count('port', int(MASTER_PORT))}"
+    return f"{address}:{arguments.count('port', MASTER_PORT)}"
 
 
 def _tell_if_source_differs(host: Host) -> None:
@@ -200,7 +203,7 @@ def wait_train(arguments: Arguments) -> None:
         wait_for(host, arguments.number("every", 2))
 
 
-def wait_for(host: Host, every_s: str, patience_s: float = 600) -> None:
+def wait_for(host: Host, every_s: str) -> None:
     """Wait for a host's job, through lost connections too; raises RemoteError with its exit code, if not 0."""
     lost_at = None
     while True:
@@ -210,15 +213,13 @@ def wait_for(host: Host, every_s: str, patience_s: float = 600) -> None:
         except RemoteError as error:
             if error.exit_code != CONNECTION_LOST:
                 raise
-            if lost_at is None or time.monotonic() - began > patience_s:
-                lost_at = began
-            if time.monotonic() - lost_at > patience_s:
+            now = time.monotonic()
+            if lost_at is None or now - began > RETRY_S:  # it was there meanwhile
+                lost_at = now
+            if now - lost_at >= PATIENCE_S:
                 raise
-        say(f"{host.address}: no connection; trying again in {_RETRY_S:g} s")
-        time.sleep(_RETRY_S)
-
-
-_RETRY_S = float(os.environ.get("REMOTE_RETRY_S") or 15)
+        say(f"{host.address}: no connection; trying again in {RETRY_S:g} s")
+        time.sleep(RETRY_S)
 
 
 def auto_train(arguments: Arguments) -> None:

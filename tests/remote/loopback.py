@@ -78,16 +78,19 @@ def is_roomy(folder: Path) -> bool:
 
 
 def link_tools(folder: Path, names: list[str]) -> None:
-    """Make a folder for PATH that holds these commands and no others."""
-    folder.mkdir()
+    """Put these commands, wherever they lie here, into a folder for PATH."""
+    folder.mkdir(exist_ok=True)
     for name in names:
         (folder / name).symlink_to(find_uv() if name == "uv" else find_tool(name))
 
 
-def system_commands(without: tuple[str, ...] = ()) -> list[str]:
-    """Return the names of all commands in /usr/bin and /bin, apart from some."""
-    names = {path.name for folder in ("/usr/bin", "/bin", "/usr/sbin") for path in Path(folder).iterdir()}
-    return sorted(name for name in names - set(without) if find_tool(name))
+def link_system(folder: Path, without: list[str]) -> None:
+    """Put all of the system's commands into a folder for PATH, apart from some."""
+    folder.mkdir(exist_ok=True)
+    for source in (Path("/usr/sbin"), Path("/usr/bin"), Path("/bin")):
+        for path in source.iterdir():
+            if path.name not in without and not (folder / path.name).is_symlink():
+                (folder / path.name).symlink_to(path)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 from file_server import FileServer
 from loopback import QUICK, command_lines
 
-pytestmark = [pytest.mark.remote, pytest.mark.slow]
+pytestmark = pytest.mark.remote
 SECRET = secrets.token_hex(12)  # not written here: this file travels to the host
 KEY = f"{SECRET} q'uote\"d $HOME $(touch pwned)"
 WANDB = f'{QUICK} --set \'logging.backends=["console","wandb"]\''

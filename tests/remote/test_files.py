@@ -6,9 +6,9 @@ import select
 import time
 
 import pytest
-from loopback import LONG, link_tools, system_commands, wait_until
+from loopback import LONG, link_system, link_tools, wait_until
 
-pytestmark = [pytest.mark.remote, pytest.mark.slow]
+pytestmark = pytest.mark.remote
 ODD = "odd 'n\"a $(touch pwned) * ü;"
 
 
@@ -27,7 +27,8 @@ def test_fetch_copies_into_the_folder_where_it_was_called(laptop, provisioned, o
     """macOS brings an rsync that cannot send paths as data: then tar does it."""
     variables = {}
     if not has_rsync:
-        link_tools(tmp_path / "bin", [*system_commands(without=("rsync",)), "just"])
+        link_system(tmp_path / "bin", without=["rsync", "just"])
+        link_tools(tmp_path / "bin", ["just"])
         variables["PATH"] = str(tmp_path / "bin")
     for _ in range(2):  # a second time it is not put inside the first
         laptop.just("fetch", f"any_file=runs/{ODD}", **variables)

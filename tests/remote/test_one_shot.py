@@ -7,7 +7,7 @@ import sys
 import pytest
 from loopback import LONG, QUICK, wait_until
 
-pytestmark = [pytest.mark.remote, pytest.mark.slow]
+pytestmark = pytest.mark.remote
 
 
 def test_auto_train_is_followed_stopped_resumed_fetched_and_used(laptop, host, hub):
