@@ -108,7 +108,7 @@ def start(arguments: Arguments, hosts: list[Host], config: str, words: list[str]
             host.call("run_train_remote", job, force, *place, config, *words, script="run_train_remote.sh")
             started.append(host)
     except RemoteError:
-        stop(started, str(STOP_GRACE_S))  # they would wait for the one that did not start
+        stop(started, "10")  # they would wait for the one that did not start
         raise
     hosts[0].call("await_start", job, START_WAIT_S)
 

@@ -58,20 +58,23 @@ source_tree() {
     git rev-parse 'HEAD^{tree}'
 }
 
+# Without the list of a hundred packages, each on its line.
+sync_packages() { uv sync "$@" 2>&1 | sed '/^ [-+~] /d' >&2; }
+
 build_remote() {
     need_source
     take_lock
     command -v uv >/dev/null || die "uv is missing on this host; run: just bootstrap-remote"
     local status=0
     if [ -f uv.lock ] && uv lock --check --quiet 2>/dev/null; then
-        uv sync --frozen || status=$?
+        sync_packages --frozen || status=$?
     else
-        uv sync || status=$?
+        sync_packages || status=$?
     fi
     [ "$status" -eq 0 ] || die "uv sync failed (above); mend that and run: just build-remote"
     scripts/export_lock.sh 2>/dev/null | cmp -s - requirements.lock ||
         say "note: the versions installed here are not quite those of requirements.lock"
-    say "build: $("$PYTHON" --version), $REMOTE_ROOT/.venv"
+    say "build: $("$PYTHON" --version), .venv is as uv.lock says"
 }
 
 fetch_data() {
@@ -157,7 +160,9 @@ wait_train() {
 trainer_pids() {
     local pid
     pid=$(cat "$1/pid" 2>/dev/null) || return 0
-    if [ -e "$1/torchrun" ]; then cat "/proc/$pid/task/$pid/children"; else printf '%s\n' "$pid"; fi
+    local workers=''
+    if [ -e "$1/torchrun" ]; then workers=$(cat "/proc/$pid/task/$pid/children" 2>/dev/null || true); fi
+    printf '%s\n' "${workers:-$pid}" # torchrun without workers is still waiting for the other nodes
 }
 
 # ask_to_stop: SIGTERM, once: training finishes its step and saves, and takes a second signal for "abort". Prints the job.
@@ -187,6 +192,7 @@ await_stop() {
     tail -n 3 "$job/log" >&2
     read -r state code <"$job/state"
     say "training ended with $state code $code"
+    [ -z "$(job_run "$job")" ] || say "just resume-train run=$(basename "$(job_run "$job")") continues it"
 }
 
 nvitop_once() { exec nvitop -1 "$@"; }

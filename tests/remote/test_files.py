@@ -1,12 +1,7 @@
 """What comes back from the host: files, folders, runs; and commands that are run there."""
 
-import os
-import pty
-import select
-import time
-
 import pytest
-from loopback import LONG, link_system, link_tools, wait_until
+from loopback import link_system, link_tools
 
 pytestmark = pytest.mark.remote
 ODD = "odd 'n\"a $(touch pwned) * ü;"
@@ -82,32 +77,6 @@ def test_gpus_are_watched(laptop, provisioned):
     assert "nvitop was started: -1" in laptop.just("nvitop")
 
 
-def test_the_terminal_of_a_job_is_shown_and_left_running(laptop, provisioned):
-    laptop.just("train", f"extra={LONG}")
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(laptop.elsewhere)
-        command = laptop.command("attach-train")
-        os.execve(command[0], command, {**laptop.environment, "TERM": "xterm"})
-    seen, is_leaving, deadline = b"", False, time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if select.select([terminal], [], [], 0.2)[0]:
-            try:
-                seen += os.read(terminal, 65536)
-            except OSError:  # the other side is gone
-                break
-        if b'"step"' in seen and not is_leaving:
-            is_leaving = True
-            os.write(terminal, b"\x02")  # Ctrl-b and d, apart: tmux takes fast keys for pasted text
-            time.sleep(0.5)
-            os.write(terminal, b"d")
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert b"detached" in seen
-    assert provisioned.has_session()
-    laptop.just("kill-train", "grace=1")
-    assert "no training is running" in laptop.just("attach-train", expect=1)
-
-
 def test_every_recipe_is_documented(laptop):
     listing = laptop.just("--list")
     recipes = (laptop.checkout / "scripts/remote/__main__.py").read_text().split("RECIPES = {")[1].split("}")[0]
@@ -137,15 +106,3 @@ def test_a_build_obeys_the_lock_while_it_fits(laptop, provisioned):
     (provisioned.root / "pyproject.toml").rename(provisioned.root / "away")
     assert "is not complete; run: just bootstrap-remote" in laptop.just("build-remote", expect=1)
     (provisioned.root / "away").rename(provisioned.root / "pyproject.toml")
-
-
-def test_following_the_log_ends_with_the_connection(laptop, provisioned):
-    laptop.just("train", f"extra={LONG}")
-    follower = laptop.start("logs-train")
-    assert wait_until(lambda: provisioned.shell("pgrep -f 'tail -n [5]0 -f'").stdout != "")
-    provisioned.cut_connections()
-    assert follower.wait(20) == 255
-    assert "the connection was lost" in follower.stdout.read()
-    assert wait_until(lambda: provisioned.shell("pgrep -f 'tail -n [5]0 -f'").stdout == ""), "nothing is left there"
-    assert provisioned.has_session(), "and training goes on"
-    laptop.just("kill-train", "grace=1")

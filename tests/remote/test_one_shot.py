@@ -1,6 +1,7 @@
 """From an empty host to a text at home: just auto-train, and all that follows until the model is used here."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -25,11 +26,12 @@ def test_auto_train_is_followed_stopped_resumed_fetched_and_used(laptop, host, h
     assert any('"step": 3' in line for line in lines), "the log is followed while it grows"
     assert "state     running" in laptop.just("status-train")
 
-    assert "training ended with exit code 143" in laptop.just("kill-train")
+    code = int(re.search(r"training ended with exit code (\d+)", laptop.just("kill-train"))[1])
+    assert code in (75, 143), "saved, or terminated"
     assert "stopped by SIGTERM after step" in follower.stdout.read(), "the follower sees the end"
     assert follower.wait(20) == 0
-    assert "exit 143" in laptop.just("status-train")
-    assert "exit code 143" in laptop.just("wait-train", expect=143)
+    assert f"exit {code}" in laptop.just("status-train")
+    assert f"exit code {code}" in laptop.just("wait-train", expect=code)
     assert not host.has_session()
 
     [run] = [line.split() for line in laptop.just("list-runs").splitlines()]
@@ -66,29 +68,12 @@ def test_a_job_that_cannot_begin_says_so_at_once(laptop, provisioned):
     output = laptop.just("train", "extra=--set training.batch_sise=3", expect=2)
     assert "training.batch_sise: unknown setting (from --set); did you mean batch_size?" in output
     assert "no configuration" in laptop.just("train", "config=nowhere.toml", expect=1)
-    output = laptop.just("train", f"extra={QUICK} --set logging.run_name=twice")
-    laptop.just("wait-train", "every=0.2")
+    laptop.just("train", f"extra={QUICK} --set logging.run_name=twice")
+    assert "exit code 0" in laptop.just("wait-train", "every=0.2")
+    assert "exit 0" in laptop.just("status-train")
     output = laptop.just("train", f"extra={QUICK} --set logging.run_name=twice", expect=2)
     assert "the run folder runs/twice exists already" in output, "what fails later is shown from the log"
     assert "training ended at once with exit code 2" in output
-
-
-def test_the_exit_code_of_a_job_is_that_of_wait_train(laptop, provisioned):
-    laptop.just("train", f"extra={QUICK}")
-    assert "exit code 0" in laptop.just("wait-train", "every=0.2")
-    assert "exit 0" in laptop.just("status-train")
-
-
-def test_kill_train_insists(laptop, provisioned):
-    laptop.just("train", f"extra={LONG}")
-    job = sorted((provisioned.root / "runs/.jobs").iterdir())[-1]
-    trainer = (job / "pid").read_text().strip()
-    provisioned.shell(f"kill -STOP {trainer}")  # a process that does not listen
-    assert "still running after 1 s: killing it" in laptop.just("kill-train", "grace=1")
-    assert not provisioned.has_session()
-    assert wait_until(lambda: provisioned.shell(f"kill -0 {trainer}").returncode != 0)
-    assert "exit 137" in laptop.just("status-train")
-    assert "no training is running" in laptop.just("kill-train")
 
 
 def test_kill_train_leaves_a_session_of_a_similar_name(laptop, provisioned):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from file_server import FileServer
 from loopback import QUICK, find_tool
 
 pytestmark = pytest.mark.remote
-API_KEY = "pit_0123456789abcdef"
+API_KEY = f"pit_{secrets.token_hex(12)}"  # not written here: this file travels to the host
 SIZES = {"step": None, "pricePerUnit": None, "additionalInfo": None, "defaultIncludedInPrice": True}
 
 
