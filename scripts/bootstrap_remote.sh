@@ -26,6 +26,8 @@ install_packages() {
     as_root apt-get -o DPkg::Lock::Timeout=120 -qq update >&2 || say "note: apt-get update failed; going on with what it knew"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -qq install "${missing[@]}" >&2 ||
         die "apt-get could not install ${missing[*]} (above); $by_hand"
+    hash -r
+    for tool in "${missing[@]}"; do command -v "$tool" >/dev/null || die "$tool is still missing; $by_hand"; done
 }
 
 # uv comes from PyPI where Python can make a virtual environment, and else from its own installer.

@@ -113,9 +113,10 @@ class Host:
         """Send a commit of the local checkout into the host's repository."""
         environment = {**self._environment(), "GIT_SSH": str(SSH), "GIT_SSH_VARIANT": "ssh"}
         command = ["git", "-C", str(CHECKOUT), "push", "--quiet", "--force", "--no-verify"]
-        self._check(
-            subprocess.call([*command, f"{self.address}:{root}", f"{commit}:refs/heads/{branch}"], env=environment)
-        )
+        command += [f"{self.address}:{root}", f"{commit}:refs/heads/{branch}"]
+        if subprocess.call(command, env=environment):
+            message = "the source did not arrive (git says why, above: connection, or disk full?); run this again"
+            raise RemoteError(1, message)
 
     def rsync(self, source: str, target: Path, *options: str) -> str:
         """Copy an absolute path of the host into a local folder; returns what rsync prints.

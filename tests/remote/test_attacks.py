@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from loopback import LONG, QUICK, link_system, link_tools, wait_until
+from loopback import LONG, QUICK, find_tool, link_system, link_tools, wait_until
 
 pytestmark = pytest.mark.remote
 
@@ -116,8 +116,12 @@ LONG_RECIPES = {
     "infer": ("command=sleep 50.5",),
     "wait-train": (),
     "fetch": ("any_file=runs/cut off",),
+    "fetch-run": ("run=cut off",),
     "list-runs": (),
     "status-train": (),
+    "kill-train": (),
+    "sync-env": (),
+    "nvitop": (),
 }
 
 
@@ -125,9 +129,13 @@ LONG_RECIPES = {
 def test_a_lost_connection_is_told_and_the_recipe_can_be_run_again(laptop, provisioned, hub, recipe):
     """The connection breaks once it is there, at a moment of chance; then all must be as if it had not been."""
     big = provisioned.root / "runs/cut off/big"
-    if recipe == "fetch":
+    if recipe.startswith("fetch"):
         big.parent.mkdir(exist_ok=True)
         big.write_bytes(os.urandom(40_000_000))
+        (big.parent / "config.toml").touch()
+    key = laptop.checkout / "env/wandb.env"
+    if recipe == "sync-env":
+        key.write_text("A=b\n")
     if recipe == "wait-train":
         laptop.just("train", f"extra={LONG}")
     variables = {"HF_ENDPOINT": hub.url, "REMOTE_PATIENCE_S": "0"}
@@ -152,8 +160,15 @@ def test_a_lost_connection_is_told_and_the_recipe_can_be_run_again(laptop, provi
         laptop.just("wait-train", "every=0.2")
     elif recipe != "status-train":
         laptop.just(recipe, *LONG_RECIPES[recipe], **variables)
-    if recipe == "fetch":
-        assert (laptop.elsewhere / "cut off/big").read_bytes() == big.read_bytes()
+    if recipe.startswith("fetch"):
+        there = laptop.elsewhere if recipe == "fetch" else laptop.checkout / "runs"
+        assert (there / "cut off/big").read_bytes() == big.read_bytes()
+        shutil.rmtree(there / "cut off")
+        shutil.rmtree(big.parent)
+    if recipe == "sync-env":
+        assert (provisioned.root / "env/wandb.env").read_text() == "A=b\n"
+        key.unlink()
+        (provisioned.root / "env/wandb.env").unlink()
 
 
 def test_of_two_launches_at_once_one_begins(laptop, provisioned):
@@ -222,6 +237,35 @@ def unprivileged(make_host, base, request):
         return host, {"PRIME_HOST": name, "PRIME_SSH_CONFIG": str(config)}
 
     return make
+
+
+def test_what_is_missing_is_installed_by_name(laptop, make_host, base):
+    """A package manager that puts what it is asked for on PATH stands in for Debian's: this machine has it all."""
+    if os.geteuid() != 0:
+        pytest.skip("installing packages needs root")
+    host = make_host("new")
+    for name in ("tmux", "rsync"):
+        (host.base / "bin" / name).unlink()
+    link_system(host.base / "bin", without=["tmux", "rsync", "apt-get"])
+    apt = host.base / "bin/apt-get"
+    apt.write_text(
+        f'#!/bin/sh\necho "$*" >>{host.base}/asked\ncase "$*" in *install*tmux*rsync*) '
+        f"ln -s {find_tool('tmux')} {find_tool('rsync')} {host.base}/bin/ ;; esac\n"
+    )
+    apt.chmod(0o755)
+    host.server.terminate()
+    host.server.wait()
+    host.environment["PATH"] = str(host.base / "bin")
+    host.start()
+    (host.root).mkdir()
+    (host.root / "in the way").touch()  # this ends after the tools
+    config = base / "new config"
+    config.write_text(host.stanza("new"))
+    output = laptop.just("bootstrap-remote", expect=1, PRIME_HOST="new", PRIME_SSH_CONFIG=str(config))
+    assert "installing tmux rsync" in output
+    assert "holds something else" in output
+    asked = (host.base / "asked").read_text().splitlines()
+    assert [line.split("-qq ")[1] for line in asked] == ["update", "install tmux rsync"]
 
 
 def test_without_root_or_sudo_one_is_told_what_to_install(laptop, unprivileged):

@@ -67,7 +67,12 @@ def test_auto_train_is_followed_stopped_resumed_fetched_and_used(laptop, host, h
 def test_a_job_that_cannot_begin_says_so_at_once(laptop, provisioned):
     output = laptop.just("train", "extra=--set training.batch_sise=3", expect=2)
     assert "training.batch_sise: unknown setting (from --set); did you mean batch_size?" in output
-    assert "no configuration" in laptop.just("train", "config=nowhere.toml", expect=1)
+    newer = laptop.checkout / "newer.toml"
+    newer.touch()
+    output = laptop.just("train", "config=newer.toml", expect=1)
+    newer.unlink()
+    assert "note: the host has another source than this checkout; just bootstrap-remote sends it" in output
+    assert "there is no configuration" in output
     laptop.just("train", f"extra={QUICK} --set logging.run_name=twice")
     assert "exit code 0" in laptop.just("wait-train", "every=0.2")
     assert "exit 0" in laptop.just("status-train")

@@ -178,7 +178,9 @@ def test_a_pod_is_rented_for_a_price_that_was_shown_and_agreed_to(laptop, provid
     assert "Rent 1 x H100 80GB at $2.25 per hour" in output
     assert "yes=1 agrees" in output
     assert not provider.created
-    output = laptop.just("pod-up", "name=mine", "disk=300", "yes=1")
+    assert "nothing was done" in answer_on_a_terminal(laptop, "n", "pod-up", "name=mine")
+    assert not provider.created
+    output = answer_on_a_terminal(laptop, "y", "pod-up", "name=mine", "disk=300")
     assert "pod pod1: $2.25 per hour from now on, until just pod-down pod=pod1" in output
     [asked] = provider.created
     wanted = {"cloudId": "cheap", "name": "mine", "diskSize": 300, "vcpus": 16, "memory": 128}
@@ -187,6 +189,25 @@ def test_a_pod_is_rented_for_a_price_that_was_shown_and_agreed_to(laptop, provid
     laptop.just("pod-up", "spot=1", "yes=1")
     assert provider.created[-1]["pod"]["cloudId"] == "spot"
     assert "no such machine is offered now" in laptop.just("pod-up", "id=other", expect=2)
+
+
+def answer_on_a_terminal(laptop, answer: str, *words: str) -> str:
+    """Run a recipe that asks on a terminal; returns what it prints."""
+    ours, theirs = os.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    done = subprocess.run(
+        laptop.command(*words),
+        cwd=laptop.elsewhere,
+        env=laptop.environment,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    os.close(ours)
+    os.close(theirs)
+    return done.stdout
 
 
 def test_a_rented_pod_is_called_prime_node(laptop, provider, host):

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "remote"))
 
 import environment
 import hosts
+import pods
 from arguments import UsageError, parse_arguments
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -100,6 +101,29 @@ def test_env_files_are_data(tmp_path):
     path = tmp_path / "wandb.env"
     path.write_text("# key\nexport A='x y'\r\nB=$(touch pwned)\n\nC=\"q\"\nD='\n E=a=b \n")
     assert environment.normalize(path) == "A=x y\nB=$(touch pwned)\nC=q\nD='\nE=a=b\n"
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="needs ssh")
+def test_all_nodes_of_a_pod_get_an_alias_and_a_host_key_of_their_own(tmp_path, monkeypatch):
+    """ssh itself says what it reads from the file; folders may have any name."""
+    folder = tmp_path / 'it\'s 100% "mine"'
+    (folder / "env").mkdir(parents=True)
+    monkeypatch.setattr(pods, "POD_CONFIG", folder / "env/ssh_config")
+    monkeypatch.setattr(pods, "KNOWN_HOSTS", folder / "env/known_hosts")
+    monkeypatch.setattr(pods, "PRIME_SETTINGS", folder / "none.json")
+    assert pods.write_ssh_config("pod9", "root@1.2.3.4 -p 2201, ubuntu@5.6.7.8") == ["prime-node-0", "prime-node-1"]
+    expected = {
+        "prime-node": {"hostname 1.2.3.4", "port 2201", "user root", "hostkeyalias pod9-0"},
+        "prime-node-0": {"hostname 1.2.3.4", "port 2201"},
+        "prime-node-1": {"hostname 5.6.7.8", "port 22", "user ubuntu", "hostkeyalias pod9-1"},
+    }
+    for alias, lines in expected.items():
+        command = ["ssh", "-G", "-F", str(folder / "env/ssh_config"), alias]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert lines <= set(done.stdout.splitlines())
+    assert (folder / "env/ssh_config").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(hosts.RemoteError, match="cannot read"):
+        pods.write_ssh_config("pod9", "root@1.2.3.4 -oProxyCommand=x")
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
