@@ -58,6 +58,8 @@ make_repository() {
         mkdir -p "$REMOTE_ROOT" || die "$REMOTE_ROOT cannot be made on the host; set REMOTE_ROOT to a folder that can"
     fi
     git init --quiet "$REMOTE_ROOT" # on one that is there already it only puts back what an interrupted init left out
+    # What the host keeps is no edit and is never cleaned away, whatever the source's own .gitignore says.
+    printf '/%s\n' data/ runs/ 'env/*.env' .venv/ uv.lock >"$REMOTE_ROOT/.git/info/exclude"
 }
 
 warn_if_disk_is_small() {

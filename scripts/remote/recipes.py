@@ -17,7 +17,7 @@ DEFAULT_CONFIG = "config/resources/train.toml"
 DEFAULT_COMMAND = "uv run transformerlm-bench-infer --config config/resources/bench_infer.toml"
 CMD_INFER = "CMD_INFER"
 ATTACH = "tmux -u attach-session -t =transformerlm-train"
-START_WAIT_S = "30"
+START_WAIT_S = "60"
 STOP_GRACE_S = 120
 MASTER_PORT = 29500
 RETRY_S = float(os.environ.get("REMOTE_RETRY_S") or 15)

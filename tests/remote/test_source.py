@@ -112,6 +112,18 @@ def test_repo_url_is_cloned_instead(laptop, make_host, provisioned, base):
     cloned = provisioned.home / "from url"
     assert (cloned / "cli/train.py").read_text() == (laptop.checkout / "cli/train.py").read_text()
     assert not (cloned / "uncommitted.txt").exists()
+    kept = [cloned / "runs/a/metrics.jsonl", cloned / "data/tokens.bin", cloned / "env/wandb.env"]
+    for path in kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("kept")
+    without = laptop.base / "without"
+    laptop.git("clone", "--quiet", str(bare), str(without))
+    laptop.git("-C", str(without), "rm", "--quiet", ".gitignore")
+    laptop.git("-C", str(without), "commit", "--quiet", "--message", "a source that ignores nothing")
+    laptop.git("-C", str(without), "push", "--quiet", "origin", "HEAD:refs/heads/without")
+    laptop.just("bootstrap-remote", "force=1", REPO_REF="without", **root)
+    assert not (cloned / ".gitignore").exists()
+    assert [path.read_text() for path in kept] == ["kept"] * 3, "what the host keeps outlives any source"
     output = laptop.just("bootstrap-remote", expect=1, REMOTE_ROOT="~/from url", REPO_URL="file:///nowhere")
     assert "unset REPO_URL to send the local checkout" in output
     output = laptop.just("bootstrap-remote", expect=2, REPO_URL="https://name:key@example.com/a.git")
