@@ -45,7 +45,7 @@ class Ask:
                 return encode_with_gaps(tokenizer, self.prompt, self.mask_positions)
             if self.tokens:
                 check_tokens(self.tokens, tokenizer.vocab_size, tokenizer.mask_id)
-            tokens = list(self.tokens) or encode_prompt(tokenizer, self.prompt)
+            tokens = self.tokens or encode_prompt(tokenizer, self.prompt)
             return Canvas.continuing(tokens, total_length, min_new_tokens)
         except ValueError as error:
             raise ValueError(f"{self.place}: {error}") from error

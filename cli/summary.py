@@ -19,8 +19,10 @@ from config.sections.data import DataSection, DocumentsSection, PackedSection
 from trainkit.data.documents import Shard
 from transformerlm.checkpoint import LoadedModel
 from transformerlm.inference.predictor import Generation, Predictor
-from transformerlm.likelihood.held_out import count_bytes, score_rows
+from transformerlm.likelihood.held_out import count_bytes, row_passages
 from transformerlm.likelihood.ngram import NgramBaseline
+from transformerlm.likelihood.score import CorpusScore
+from transformerlm.likelihood.scorer import LikelihoodSettings, open_likelihood
 from transformerlm.models.transformer import TransformerLM
 from transformerlm.synthetic.languages import LANGUAGES, KnownLanguage
 from transformerlm.synthetic.truth import document_rows, true_nats
@@ -99,15 +101,9 @@ def compare(config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, tok
     tokens, valid = held_out.tokens.numpy(), held_out.valid.numpy()[:, 1:]
     unigram = float(baseline.unigram_nats(tokens[:, 1:])[valid].sum())
     bigram = float(baseline.bigram_nats(tokens[:, :-1], tokens[:, 1:])[valid].sum())
-    device = model.embedding.weight.device
-    is_diffusion = config.objective.name == "masked_diffusion"
-    score = score_rows(
-        model,
-        held_out.tokens.to(device),
-        tokenizer.mask_id if is_diffusion else None,
-        torch.Generator().manual_seed(config.training.seed),
-        held_out.valid.to(device),
-    )
+    loaded = LoadedModel(model, tokenizer, config.objective.name, folder=None)
+    likelihood = open_likelihood(loaded, LikelihoodSettings(seed=config.training.seed))
+    score = CorpusScore.of(likelihood.score(row_passages(held_out.tokens, held_out.valid)))
     lines = [held_out.line("unigram", unigram), held_out.line("bigram", bigram)]
     lines.append(held_out.line("this model", score.nats, score.is_bound))
     if held_out.truth_nats is not None:

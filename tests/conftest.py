@@ -28,12 +28,13 @@ TINY = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
-    if torch.cuda.is_available():
-        return
+    """Count what is long or remote as slow, before -m is looked at; skip what needs a GPU where there is none."""
     for item in items:
-        if item.get_closest_marker("gpu"):
+        if item.get_closest_marker("long") or item.get_closest_marker("remote"):
+            item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 

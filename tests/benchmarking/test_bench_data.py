@@ -7,7 +7,7 @@ import pytest
 from benchmarking import bench_data
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_line_has_its_figures(monkeypatch, capsys):
     monkeypatch.setattr(bench_data, "MEASURED_S", 0.1)
     monkeypatch.setattr(bench_data, "DISTINCT_BYTES", 10**5)

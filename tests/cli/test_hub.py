@@ -94,7 +94,7 @@ def read(start, environment, rank=0, size=1, resume_at=0):
 EXPECTED = [f"Story number {index} is about a cat." for index in range(320)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stream_that_is_cut_and_refused_loses_and_repeats_nothing_and_says_so(hub, start, environment):
     whole, err = read(start, environment)
     assert [record[2] for record in whole] == EXPECTED
@@ -109,7 +109,7 @@ def test_a_stream_that_is_cut_and_refused_loses_and_repeats_nothing_and_says_so(
     assert "tiny/stories train: Server Disconnected; trying again in 1 s (1 of 6)" in err, err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_share_a_stream_whether_or_not_they_divide_its_files_and_resume_exactly(start, environment, size):
     shares = [read(start, environment, rank, size)[0] for rank in range(size)]
@@ -139,7 +139,7 @@ def fetch_only(start, environment):
     assert "HF_DATASETS_OFFLINE=1 works from here on" in out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_offline_training_works_after_fetching_and_not_after_streaming(
     hub, start, small_arguments, environment, tmp_path
 ):

@@ -197,7 +197,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes_and_leaves_no_process(start, prepare):
     write_corpus(count=30_000, words=60)
     changes = {"prepare.sync_megabytes": 1, "prepare.output_dir": "killed"}

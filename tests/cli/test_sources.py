@@ -59,7 +59,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(train_small, pipeline):
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("pipeline", ["rows", "megatron"])
 def test_two_processes_go_through_several_epochs_of_uneven_data_and_resume_as_two_only(train_small, pipeline):
     write_corpora()
@@ -75,7 +75,7 @@ def test_two_processes_go_through_several_epochs_of_uneven_data_and_resume_as_tw
     assert "resume with 2 processes, or start a new run" in outcome.err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("pipeline", ["files", "megatron"])
 def test_a_run_killed_again_and_again_ends_with_the_weights_of_the_uninterrupted_one(
     train_small, start, small_arguments, pipeline

@@ -34,7 +34,12 @@ def chi_square(rows, model):
 def test_first_hitting_frequencies_are_those_of_the_exact_likelihood(toy):
     # No token ends a text here: the end's id is the mask's, which is never drawn.
     decoded = diffuse(
-        toy, [Canvas((OPEN,) * LENGTH)] * ROWS, policy="first_hitting", mask_id=MASK, end_id=MASK, seeds=range(ROWS)
+        toy,
+        [Canvas.with_holes([OPEN] * LENGTH)] * ROWS,
+        policy="first_hitting",
+        mask_id=MASK,
+        end_id=MASK,
+        seeds=range(ROWS),
     )
     assert chi_square(decoded.rows, toy) < LIMIT
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent.parent
 CHECKED = os.environ | {"TRANSFORMERLM_CHECKED": "1", "PYTHONPATH": str(ROOT)}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_checked_kernels_pass_the_kernels_tests_and_fuzzing():
     tests = ["tests/tokenizer/kernels", "tests/tokenizer/test_backends.py"]
     chosen = ["-m", "not slow", "-k", "not compiled_once and not compiled_before and not cache_lies"]

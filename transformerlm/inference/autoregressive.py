@@ -89,7 +89,7 @@ class TokenChooser:
         self.width = max(len(canvas.tokens) for canvas in canvases)
         canvas_tokens = torch.full((len(canvases), self.width), OPEN, dtype=torch.int64)
         for row, canvas in enumerate(canvases):
-            canvas_tokens[row, : len(canvas.tokens)] = torch.tensor(canvas.tokens)
+            canvas_tokens[row, : len(canvas.tokens)] = torch.from_numpy(canvas.tokens)
         self.given = canvas_tokens.to(device)
         self.earliest_end = torch.tensor([canvas.earliest_end for canvas in canvases]).to(device)
         self.has_earliest_end = any(canvas.earliest_end > canvas.beginning for canvas in canvases)
@@ -142,7 +142,7 @@ class Reader:
 
     def __init__(self, canvases: Sequence[Canvas], settings: AutoregressiveSettings, listener: Listener | None) -> None:
         self.canvases, self.settings, self.listener = canvases, settings, listener
-        self.rows = [list(canvas.tokens[: canvas.beginning]) for canvas in canvases]
+        self.rows = [canvas.tokens[: canvas.beginning].tolist() for canvas in canvases]
         self.log_probs = [[0.0] * len(row) for row in self.rows]
         self.steps = [0] * len(canvases)
         self.is_done = [len(row) >= len(canvas.tokens) for row, canvas in zip(self.rows, canvases, strict=True)]
@@ -158,7 +158,7 @@ class Reader:
             self.log_probs[row].append(log_prob)
             change = Change(row, self.steps[row], position, token, log_prob)
             ended = self.listener([change]) if self.listener is not None else ()
-            is_end = token == self.settings.end_id and canvas.tokens[position] == OPEN
+            is_end = token == self.settings.end_id and bool(canvas.is_open[position])
             self.is_done[row] = is_end or row in ended or position + 1 >= len(canvas.tokens)
             self.steps[row], taken = self.steps[row] + 1, taken + 1
         return taken
@@ -174,7 +174,7 @@ def padded_beginnings(canvases: Sequence[Canvas]) -> tuple[Tensor, Tensor]:
     assert int(lengths.min()) > 0, "an autoregressive model needs a token to begin from"
     tokens = torch.zeros((len(canvases), int(lengths.max())), dtype=torch.int64)
     for row, canvas in enumerate(canvases):
-        tokens[row, : canvas.beginning] = torch.tensor(canvas.tokens[: canvas.beginning])
+        tokens[row, : canvas.beginning] = torch.from_numpy(canvas.tokens[: canvas.beginning])
     return tokens, lengths
 
 

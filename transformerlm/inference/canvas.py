@@ -9,41 +9,50 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 OPEN = -1
 """Stands for a token to be found."""
 MASKS_PATTERN = re.compile(r"\{mask:(\d+)\}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Canvas:
     """One row to fill."""
 
-    tokens: tuple[int, ...]
-    """OPEN or a token id."""
+    tokens: np.ndarray
+    """int64 [positions]: OPEN or a token id."""
     earliest_end: int = 0
     """Positions before this one never become an end-of-text token."""
 
     @classmethod
-    def continuing(cls, prompt: Sequence[int], total_length: int, min_new_tokens: int = 0) -> Self:
+    def continuing(cls, prompt: Sequence[int] | np.ndarray, total_length: int, min_new_tokens: int = 0) -> Self:
         """Open everything behind a prompt, up to total_length tokens."""
-        open_tokens = [OPEN] * max(0, total_length - len(prompt))
-        return cls((*prompt, *open_tokens), len(prompt) + min_new_tokens)
+        tokens = np.full(max(total_length, len(prompt)), OPEN, np.int64)
+        tokens[: len(prompt)] = prompt
+        return cls(tokens, len(prompt) + min_new_tokens)
 
     @classmethod
-    def with_holes(cls, tokens: Sequence[int]) -> Self:
+    def with_holes(cls, tokens: Sequence[int] | np.ndarray) -> Self:
         """Take given and OPEN tokens as they are; the text does not end before its last given token."""
-        given = [position for position, token in enumerate(tokens) if token != OPEN]
-        return cls(tuple(tokens), given[-1] + 1 if given else 0)
+        tokens = np.array(tokens, np.int64)
+        given = np.flatnonzero(tokens != OPEN)
+        return cls(tokens, int(given[-1]) + 1 if len(given) else 0)
+
+    @property
+    def is_open(self) -> np.ndarray:
+        """Where a token is to be found, bool [positions]."""
+        return self.tokens == OPEN
 
     @property
     def beginning(self) -> int:
         """The number of tokens before the first open one."""
-        return self.tokens.index(OPEN) if OPEN in self.tokens else len(self.tokens)
+        return int(self.is_open.argmax()) if self.num_open else len(self.tokens)
 
     @property
     def num_open(self) -> int:
         """The number of tokens to be found."""
-        return self.tokens.count(OPEN)
+        return int(self.is_open.sum())
 
 
 def split_template(template: str) -> list[str | int]:
@@ -59,7 +68,7 @@ def split_template(template: str) -> list[str | int]:
     return [part for part in parts if part != ""]
 
 
-def open_positions(tokens: Sequence[int], positions: Collection[int]) -> list[int]:
+def open_positions(tokens: np.ndarray, positions: Collection[int]) -> np.ndarray:
     """Open some positions of a row, counted from 0 for the token after the start-of-document token.
 
     Raises ValueError if a position is not there.
@@ -69,4 +78,6 @@ def open_positions(tokens: Sequence[int], positions: Collection[int]) -> list[in
         raise ValueError(
             f"mask_positions {beyond} lie outside the prompt's {len(tokens) - 1} tokens; count from 0, below that"
         )
-    return [OPEN if index - 1 in positions else token for index, token in enumerate(tokens)]
+    opened = tokens.copy()
+    opened[[position + 1 for position in positions]] = OPEN
+    return opened

@@ -56,7 +56,7 @@ class DiffusionSettings:
     def plan(self, canvas: Canvas) -> list[Block]:
         """Plan the blocks of a row; raises ValueError if the steps do not suffice."""
         steps = self.steps if self.policy.uses_steps else None
-        return plan_blocks([token == OPEN for token in canvas.tokens], self.block_length, steps, self.is_block_causal)
+        return plan_blocks(canvas.is_open.tolist(), self.block_length, steps, self.is_block_causal)
 
 
 class DiffusionDecoder:
@@ -83,7 +83,7 @@ class DiffusionDecoder:
         tokens = torch.full((self.batch, self.width + 1), settings.mask_id)
         is_given = torch.ones_like(tokens, dtype=torch.bool)
         for row, canvas in enumerate(canvases):
-            written = torch.tensor(canvas.tokens)
+            written = torch.from_numpy(canvas.tokens)
             is_given[row, : len(written)] = written != OPEN
             tokens[row, : len(written)] = written.masked_fill(written == OPEN, settings.mask_id)
         copies = [tokens]

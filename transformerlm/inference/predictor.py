@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
+import numpy as np
 import torch
 
 from transformerlm.checkpoint import LoadedModel, load_model
@@ -35,7 +36,7 @@ from transformerlm.inference.sampling import SamplingSettings, row_generators
 from transformerlm.inference.trace import Trace
 from transformerlm.inference.verified import decode_verified
 
-Prompt = str | Sequence[int] | Canvas
+Prompt = str | Sequence[int] | np.ndarray | Canvas
 """A text, its tokens (the start-of-document token included), or a row with open positions anywhere."""
 
 
@@ -196,8 +197,7 @@ class Predictor:
     def lay_out(self, prompt: Prompt, settings: GenerationSettings) -> Canvas:
         """Return the row that a prompt asks to fill; raises ValueError if its tokens are not ours."""
         if isinstance(prompt, Canvas):
-            given = [token for token in prompt.tokens if token != OPEN]
-            check_tokens(given, self.model.shape.vocab_size, self.tokenizer.mask_id)
+            check_tokens(prompt.tokens[~prompt.is_open], self.model.shape.vocab_size, self.tokenizer.mask_id)
             return prompt
         if isinstance(prompt, str):
             prompt = encode_prompt(self.tokenizer, prompt)
@@ -241,7 +241,7 @@ class Predictor:
         settings: GenerationSettings,
     ) -> Generation:
         start = canvas.beginning
-        is_given = [token != OPEN for token in canvas.tokens]
+        is_given = (~canvas.is_open).tolist()
         tokens = settled_tokens(row, is_given, start, self.tokenizer.end_of_text_id)
         after = start + len(tokens)
         has_end = after < len(row) and row[after] == self.tokenizer.end_of_text_id and not is_given[after]

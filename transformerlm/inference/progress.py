@@ -18,8 +18,8 @@ class Watcher:
     def __init__(self, tokenizer: Tokenizer, canvases: Sequence[Canvas], *, shows_masks: bool) -> None:
         self.tokenizer, self.shows_masks = tokenizer, shows_masks
         self.beginnings = [canvas.beginning for canvas in canvases]
-        self.is_given = [[token != OPEN for token in canvas.tokens] for canvas in canvases]
-        self.tokens = [list(canvas.tokens) for canvas in canvases]
+        self.is_given = [(~canvas.is_open).tolist() for canvas in canvases]
+        self.tokens = [canvas.tokens.tolist() for canvas in canvases]
         self.stop: tuple[str, ...] = ()
         self.on_update: UpdateCallback | None = None
         self.trace: Trace | None = None

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal
 
+import numpy as np
+
 from transformerlm.inference.canvas import OPEN, Canvas, open_positions, split_template
 from transformerlm.inference.plan import Policy, PolicyName, plan_blocks
 from transformerlm.models.shape import ModelShape
@@ -75,17 +77,18 @@ def row_seed(seed: int, row: int) -> int:
     return seed + 1_000_003 * row
 
 
-def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> np.ndarray:
     """Tokenize a prompt as the beginning of a document, which follows an end-of-text token in training.
 
-    Raises ValueError if the text holds the mask token.
+    Returns int64 [1 + tokens].  Raises ValueError if the text holds the mask token.
     """
     if tokenizer.mask_id is not None and MASK in prompt:
         raise ValueError(
             f"the prompt holds the mask token {MASK}; to have a gap filled in, write it as a template with "
             "{mask:8} for 8 tokens"
         )
-    return [tokenizer.end_of_text_id, *tokenizer.encode(prompt, allowed_special="none")]
+    ids = tokenizer.encode_array(prompt, allowed_special="none")
+    return np.concatenate([[tokenizer.end_of_text_id], ids], dtype=np.int64)
 
 
 def encode_template(tokenizer: Tokenizer, template: str) -> Canvas:
@@ -93,14 +96,14 @@ def encode_template(tokenizer: Tokenizer, template: str) -> Canvas:
 
     A space before a gap is the gap's own: in byte-level BPE a word's token begins with its space.
     """
-    tokens, parts = [tokenizer.end_of_text_id], split_template(template)
+    pieces, parts = [np.array([tokenizer.end_of_text_id])], split_template(template)
     for part, following in zip_longest(parts, parts[1:]):
         if isinstance(part, int):
-            tokens += [OPEN] * part
+            pieces.append(np.full(part, OPEN))
         else:
             text = part.removesuffix(" ") if isinstance(following, int) else part
-            tokens += encode_prompt(tokenizer, text)[1:]
-    return Canvas.with_holes(tokens)
+            pieces.append(encode_prompt(tokenizer, text)[1:])
+    return Canvas.with_holes(np.concatenate(pieces))
 
 
 def encode_with_gaps(tokenizer: Tokenizer, prompt: str, positions: Collection[int]) -> Canvas:
@@ -108,13 +111,16 @@ def encode_with_gaps(tokenizer: Tokenizer, prompt: str, positions: Collection[in
     return Canvas.with_holes(open_positions(encode_prompt(tokenizer, prompt), positions))
 
 
-def check_tokens(tokens: Sequence[int], vocab_size: int, mask_id: int | None) -> None:
+def check_tokens(tokens: Sequence[int] | np.ndarray, vocab_size: int, mask_id: int | None) -> None:
     """Check a prompt that is given as token ids; raises ValueError naming what is wrong with it."""
-    if not tokens:
+    tokens = np.asarray(tokens)
+    if not len(tokens):
         raise ValueError("an empty prompt has nothing to begin from; give at least the end-of-text token")
-    outside = [token for token in tokens if not 0 <= token < vocab_size]
-    if outside:
-        raise ValueError(f"tokens {outside[:5]} lie outside the vocabulary; use ids from 0 to {vocab_size - 1}")
+    outside = tokens[(tokens < 0) | (tokens >= vocab_size)]
+    if len(outside):
+        raise ValueError(
+            f"tokens {outside[:5].tolist()} lie outside the vocabulary; use ids from 0 to {vocab_size - 1}"
+        )
     if mask_id is not None and mask_id in tokens:
         raise ValueError(
             f"the prompt holds the mask token {mask_id}; to have a gap filled in, give a Canvas with OPEN there"
@@ -180,4 +186,4 @@ def check_plan(
         )
     steps = plan.steps if Policy(plan.policy).uses_steps else None
     for canvas in canvases:
-        plan_blocks([token == OPEN for token in canvas.tokens], plan.block_length or total_length, steps, is_aligned)
+        plan_blocks(canvas.is_open.tolist(), plan.block_length or total_length, steps, is_aligned)

@@ -46,7 +46,9 @@ class Trace:
     def begin(self, prompts: Sequence[str], canvases: Sequence[Canvas]) -> int:
         """Add rows that are about to be generated; returns the index of the first."""
         first = len(self.rows)
-        self.rows += [TracedRow(prompt, canvas.tokens) for prompt, canvas in zip(prompts, canvases, strict=True)]
+        self.rows += [
+            TracedRow(prompt, tuple(canvas.tokens.tolist())) for prompt, canvas in zip(prompts, canvases, strict=True)
+        ]
         return first
 
     def replay(self, row: int, num_changes: int | None = None) -> list[int]:

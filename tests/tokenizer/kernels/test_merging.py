@@ -37,7 +37,21 @@ def test_both_kernels_equal_the_reference(merges_and_word):
     symbols, ranks = np.empty(MASKED_CAPACITY, np.uint32), np.empty(MASKED_CAPACITY, np.uint32)
     count = merge_masked(text, 0, len(word), tables, symbols, ranks)
     assert symbols[:count].tolist() == expected
-    assert merge_long(text, 0, len(word), tables).tolist() == expected
+    assert merged_in_windows(word, tables, len(word)) == expected
+
+
+def merged_in_windows(word, tables, window_bytes):
+    out = np.empty(len(word), np.uint16)
+    return out[: merge_long(block_of(word).buffer, 0, len(word), tables, window_bytes, out, 0)].tolist()
+
+
+@settings(deadline=None, max_examples=1000)
+@given(merges_and_word(), st.integers(1, 400), st.integers(1, 60), st.randoms(use_true_random=False))
+def test_long_words_merged_in_windows_equal_the_reference(merges_and_word, length, window_bytes, random):
+    vocabulary = Vocabulary.from_merges(merges_and_word[0], [])
+    word = bytes(random.choices(b"abcd", weights=[3, 3, 3, 1], k=length))
+    expected = MergeTable(vocabulary).apply(word)
+    assert merged_in_windows(word, build_merge_tables(vocabulary), window_bytes) == expected
 
 
 @pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 31, 32, 33, 62, 63])

@@ -10,7 +10,13 @@ import numpy as np
 
 from transformerlm.tokenizer.kernels.jit import inlined, kernel
 from transformerlm.tokenizer.kernels.memory import load32, load64, store64, view
-from transformerlm.tokenizer.kernels.merging import LONGEST_MASKED_WORD, MergeTables, merge_long, merge_masked
+from transformerlm.tokenizer.kernels.merging import (
+    LONGEST_MASKED_WORD,
+    WINDOW_BYTES,
+    MergeTables,
+    merge_long,
+    merge_masked,
+)
 from transformerlm.tokenizer.kernels.pretokens import ZERO, find_starts
 from transformerlm.tokenizer.kernels.words import (
     KEY_BYTES,
@@ -140,10 +146,7 @@ def encode_long_word(text, position, length, out, out_at, tables, cache, scratch
         for index in range(count):
             out[out_at + index] = scratch.symbols[index]
     else:
-        ids = merge_long(text, position, length, tables)
-        count = ids.size
-        for index in range(count):
-            out[out_at + index] = ids[index]
+        count = merge_long(text, position, length, tables, WINDOW_BYTES, out, out_at) - out_at
     if slot >= 0:
         insert_long(cache.long_slots, slot, value, cache.long_bytes, used[LONG_BYTES_USED], text, position, length)
         store64(cache.long_slots, slot + 24, np.uint64((used[ARENA_USED] << 16) | count))

@@ -28,6 +28,8 @@ NO_RANK = (1 << RANK_BITS) - 1
 LONGEST_MASKED_WORD = 63
 MASKED_CAPACITY = 64
 """uint32 of `symbols` and `ranks` that merge_masked writes to."""
+WINDOW_BYTES = 1 << 16
+"""Of longer words so much is merged at a time; 28 bytes of memory for each."""
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
@@ -159,10 +161,33 @@ def _heap_entry(rank, place):
     return (np.uint64(rank) << _HALF) | np.uint64(place)
 
 
-@kernel
-def _first_heap(text, position, length, byte_ranks):
-    """Return a heap of the pairs of single bytes that merge, and their number."""
-    heap, count = np.empty(length + 8, np.uint64), 0
+class Window(NamedTuple):
+    """A stretch of a long word while it is merged, tokens linked by the places where they begin."""
+
+    symbols: np.ndarray
+    """int32 [bytes]: the token that begins here, or -1."""
+    following: np.ndarray
+    """int32 [bytes + 1]: where the next token begins."""
+    previous: np.ndarray
+    """int32 [bytes + 1]: where the token before begins, or -1."""
+    heap: np.ndarray
+    """uint64 [2 * bytes]: a pair for each byte at first, and two new ones at most for each merge but the one it was."""
+
+
+@inlined
+def _new_window(size):
+    return Window(
+        np.empty(size, np.int32),
+        np.empty(size + 1, np.int32),
+        np.empty(size + 1, np.int32),
+        np.empty(2 * size, np.uint64),
+    )
+
+
+@inlined
+def _first_heap(text, position, length, byte_ranks, heap):
+    """Make a heap of the pairs of single bytes that merge; returns their number."""
+    count = 0
     for index in range(length - 1):
         pair = (np.int64(text[position + index]) << 8) | np.int64(text[position + index + 1])
         if byte_ranks[pair] != NO_RANK:
@@ -170,22 +195,21 @@ def _first_heap(text, position, length, byte_ranks):
             count += 1
     for place in range(count // 2 - 1, -1, -1):
         _sift_down(heap, count, place, heap[place])
-    return heap, count
+    return count
 
 
 @kernel
-def merge_long(text, position, length, tables):
-    """Merge a word of any length in n log n; returns its ids, int32 [ids].
+def _merge_window(text, position, length, tables, window):
+    """Merge text[position : position + length] in n log n, as if it were a word.
 
     A heap gives the best pair, a linked list its neighbours. Pairs that vanish stay in the heap, and are known by no
     longer having their rank when they come up.
     """
-    symbols = np.empty(length, np.int32)
-    following, previous = np.empty(length + 1, np.int32), np.empty(length + 1, np.int32)
+    symbols, following, previous, heap = window.symbols, window.following, window.previous, window.heap
     for index in range(length):
         symbols[index] = tables.byte_ids[text[position + index]]
         following[index], previous[index] = index + 1, index - 1
-    heap, count = _first_heap(text, position, length, tables.byte_ranks)
+    count = _first_heap(text, position, length, tables.byte_ranks, heap)
     while count > 0:
         entry = heap[0]
         count -= 1
@@ -199,10 +223,6 @@ def merge_long(text, position, length, tables):
         symbols[left], symbols[right] = tables.merged_ids[rank], -1
         following[left] = following[right]
         previous[following[left]] = left
-        if count + 2 > heap.size:
-            larger = np.empty(2 * heap.size, np.uint64)
-            larger[:count] = heap[:count]
-            heap = larger
         for place in (np.int64(previous[left]), left):
             if place < 0 or following[place] >= length:
                 continue
@@ -211,9 +231,61 @@ def merge_long(text, position, length, tables):
             if new_rank != NO_RANK:
                 _sift_up(heap, count, _heap_entry(new_rank, place))
                 count += 1
-    place = kept = np.int64(0)
-    while place < length:
-        symbols[kept] = symbols[place]
-        kept += 1
-        place = np.int64(following[place])
-    return symbols[:kept]
+
+
+@inlined
+def _common_token(window, shift, length, following_window, following_length):
+    """Return where in the following window, which begins at `shift` of this one, both have the same token; or -1."""
+    place, other = shift, np.int64(0)
+    while place < length and other < following_length:
+        if place - shift < other:
+            place = np.int64(window.following[place])
+        elif other < place - shift:
+            other = np.int64(following_window.following[other])
+        elif window.symbols[place] == following_window.symbols[other]:
+            return other
+        else:
+            place = np.int64(window.following[place])
+    return np.int64(-1)
+
+
+@inlined
+def _append_tokens(window, place, end, out, out_at):
+    """Append the tokens of window[place : end]; returns the end of `out`."""
+    while place < end:
+        out[out_at] = window.symbols[place]
+        out_at += 1
+        place = np.int64(window.following[place])
+    return out_at
+
+
+@kernel
+def merge_long(text, position, length, tables, window_bytes, out, out_at):
+    """Append the ids of a word of any length, in memory that depends on window_bytes only; returns the end of `out`.
+
+    Stretches that overlap are merged as if each were a word. Where two of them have a token t in common, what the
+    first has up to t and what the second has behind it are the ids of both together: the first merge that crossed an
+    end of t would be the best pair of the stretch it lies in too, and there it was not made. Where none is in common,
+    the window is doubled.
+    """
+    size = min(length, window_bytes)
+    window, following_window = _new_window(size), _new_window(size if size < length else 0)
+    begin, first, held = np.int64(0), np.int64(0), np.int64(size)
+    _merge_window(text, position, held, tables, window)
+    while begin + held < length:
+        shift = np.int64(0)
+        while shift < held - held // 8:
+            shift = np.int64(window.following[shift])
+        following_held = min(size, length - begin - shift)
+        _merge_window(text, position + begin + shift, following_held, tables, following_window)
+        common = _common_token(window, shift, held, following_window, following_held)
+        if common >= 0:
+            out_at = _append_tokens(window, first, shift + common, out, out_at)
+            window, following_window = following_window, window
+            begin, first, held = begin + shift, common, following_held
+        else:
+            begin, first, size = begin + first, np.int64(0), 2 * size
+            window, following_window = _new_window(size), _new_window(size)
+            held = min(size, length - begin)
+            _merge_window(text, position + begin, held, tables, window)
+    return _append_tokens(window, first, held, out, out_at)
