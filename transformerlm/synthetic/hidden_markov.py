@@ -100,6 +100,32 @@ class HiddenMarkov:
         """
         return np.einsum("bis,xsr->bix", self._forward(symbols)[0], self.arcs)
 
+    def gap_posterior(self, symbols: np.ndarray, start: int, length: int) -> dict[tuple[int, ...], float]:
+        """Return p(gap | everything else) for every possible content of a gap.
+
+        symbols: [total] of ids; those at start .. start + length - 1 are not looked at.
+        Raises ValueError if what surrounds the gap is impossible.
+        """
+        holed = symbols.copy()
+        holed[start : start + length] = UNKNOWN
+        before = self._forward(holed[None, :start])[0][0, -1]
+        after = np.ones(len(self.start))
+        for symbol in reversed(symbols[start + length :]):
+            after = _normalized(self.arcs[symbol] @ after)
+        messages = {(): before}
+        for _ in range(length):
+            messages = {
+                (*gap, symbol): reached
+                for gap, message in messages.items()
+                for symbol in np.flatnonzero(np.einsum("s,xsr->x", message, self.arcs)).tolist()
+                if (reached := message @ self.arcs[symbol]).any()
+            }
+        weights = {gap: float(message @ after) for gap, message in messages.items()}
+        total = sum(weights.values())
+        if not total > 0:
+            raise ValueError("what surrounds the gap is impossible for this source: its symbols need not be its own")
+        return {gap: weight / total for gap, weight in weights.items() if weight > 0}
+
     def _forward(self, symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return P(state before each position | what is known before it) [batch, length + 1, states], log p [batch]."""
         states = np.empty((symbols.shape[0], symbols.shape[1] + 1, len(self.start)))
