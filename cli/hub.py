@@ -18,22 +18,13 @@ PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 def stream_records(data: CorpusSection, split: str, shard: Shard, repeat: bool) -> StreamedRecords:
     """Return one rank's records, read while they are needed.
 
-    Ranks take whole shards where their number divides that of the shards; otherwise each reads all and keeps its own.
+    Each rank reads all and keeps its own. Whole shards for each would be less to read, but they are never equally long:
+    the ranks' epochs would drift apart, and some documents be seen more often than others.
     """
-    from datasets.distributed import split_dataset_by_node
-
     name, retry = f"{data.dataset_name} {split}", make_retry()
     dataset = load_dataset(data, split, streaming=True)
-    has_own_shards = shard.size > 1 and dataset.num_shards % shard.size == 0
-    if has_own_shards:
-        dataset = split_dataset_by_node(dataset, rank=shard.rank, world_size=shard.size)
     check = functools.partial(check_record, field=data.text_field)
-    return StreamedRecords(
-        lambda: RetriedPass(lambda: copy.copy(dataset), check, name, retry),
-        name,
-        Shard() if has_own_shards else shard,
-        repeat,
-    )
+    return StreamedRecords(lambda: RetriedPass(lambda: copy.copy(dataset), check, name, retry), name, shard, repeat)
 
 
 def load_dataset(data: CorpusSection, split: str, *, streaming: bool) -> Any:

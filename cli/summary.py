@@ -22,7 +22,7 @@ from transformerlm.inference.predictor import Generation, Predictor
 from transformerlm.likelihood.held_out import count_bytes, row_passages
 from transformerlm.likelihood.ngram import NgramBaseline
 from transformerlm.likelihood.score import CorpusScore
-from transformerlm.likelihood.scorer import LikelihoodSettings, open_likelihood
+from transformerlm.likelihood.scorer import LikelihoodSettings, kinds_of, open_likelihood
 from transformerlm.models.transformer import TransformerLM
 from transformerlm.synthetic.languages import LANGUAGES, KnownLanguage
 from transformerlm.synthetic.truth import document_rows, true_nats
@@ -31,6 +31,7 @@ from transformerlm.tokenizer import Tokenizer
 SCORED_ROWS = 64
 MAX_BASELINE_TOKENS = 1_000_000
 SUMMARY_FILE = "summary.json"
+SHORT_KINDS = {"autoregressive": "causal", "diffusion": "diffusion"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def print_summary(
     samples = []
     if config.sampling.prompts:
         predictor = Predictor(LoadedModel(model, tokenizer, config.objective.name, folder=None))
-        settings = build_generation(config.sampling, config.model.context_length)
+        settings = build_generation(config.sampling, model.shape)
         samples = generate_samples(predictor, config.sampling, settings)
     language = find_language(config.data)
     parts = [format_table(lines, language.unit if language else "") if lines else ""]
@@ -102,10 +103,14 @@ def compare(config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, tok
     unigram = float(baseline.unigram_nats(tokens[:, 1:])[valid].sum())
     bigram = float(baseline.bigram_nats(tokens[:, :-1], tokens[:, 1:])[valid].sum())
     loaded = LoadedModel(model, tokenizer, config.objective.name, folder=None)
-    likelihood = open_likelihood(loaded, LikelihoodSettings(seed=config.training.seed))
-    score = CorpusScore.of(likelihood.score(row_passages(held_out.tokens, held_out.valid)))
+    passages = row_passages(held_out.tokens, held_out.valid)
     lines = [held_out.line("unigram", unigram), held_out.line("bigram", bigram)]
-    lines.append(held_out.line("this model", score.nats, score.is_bound))
+    kinds = kinds_of(loaded.objective)
+    for kind in kinds:
+        likelihood = open_likelihood(loaded, LikelihoodSettings(seed=config.training.seed), kind)
+        score = CorpusScore.of(likelihood.score(passages))
+        name = "this model" if len(kinds) == 1 else SHORT_KINDS[kind]
+        lines.append(held_out.line(name, score.nats, score.is_bound))
     if held_out.truth_nats is not None:
         lines.append(held_out.line("the truth", held_out.truth_nats))
     return lines

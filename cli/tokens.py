@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from config.sections.data import TokenizerFilesSection
-from trainkit.data.documents import BadRecord, Record
 from trainkit.data.preparing import Chunk
 from transformerlm.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -40,24 +39,22 @@ def encode_documents(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[np.nda
 
 @dataclass(frozen=True, slots=True)
 class EncodeRecords:
-    """Turn records into tokens, each document ended by the end-of-text token and sorted by a hash of its text."""
+    """Turn payloads of records into tokens, the end-of-text token behind each document, sorted by its hash."""
 
     decode: Callable[[Any], str]
     tokenizer: Tokenizer
     validation_share: float
 
-    def __call__(self, records: Sequence[Record]) -> Chunk:
+    def __call__(self, payloads: Sequence[Any]) -> Chunk:
         """Encode what can be encoded and list what cannot."""
         texts: list[list[str]] = [[], []] if self.validation_share > 0 else [[]]
-        text_bytes, bad = [0] * len(texts), []
-        for record in records:
+        text_bytes, bad = [0] * len(texts), {}
+        for index, payload in enumerate(payloads):
             try:
-                if record.problem:
-                    raise BadRecord(record.problem)
-                text = self.decode(record.payload)
+                text = self.decode(payload)
                 data = text.encode()
             except ValueError as error:
-                bad.append((record.place, str(error)))
+                bad[index] = str(error)
                 continue
             split = choose_split(data, self.validation_share)
             texts[split].append(text)

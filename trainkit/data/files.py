@@ -9,6 +9,7 @@ import codecs
 import gzip
 import json
 import lzma
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,15 @@ from typing import Any, BinaryIO, Literal
 from trainkit.data.documents import BadRecord
 from trainkit.data.table_files import END, Item, check_text, explain_bytes, read_arrow, read_parquet
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 FileFormat = Literal["text", "json", "parquet", "arrow"]
 SampleBy = Literal["line", "paragraph", "document"]
 
-DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError)
+DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +110,11 @@ def open_decompressed(path: str) -> BinaryIO:
         b"\x1f\x8b": gzip.open,
         b"BZh": bz2.open,
         b"\xfd7zXZ\x00": lzma.open,
-        b"\x28\xb5\x2f\xfd": _open_zstandard,
+        b"\x28\xb5\x2f\xfd": zstd.open,
         b"PK\x03\x04": _refuse_zip,
     }
     opener = next((opener for start, opener in openers.items() if magic.startswith(start)), None)
     return opener(path) if opener else open(path, "rb")
-
-
-def _open_zstandard(path: str) -> Any:
-    try:
-        from compression import zstd  # Python 3.14
-    except ImportError:
-        try:
-            import zstandard as zstd
-        except ImportError:
-            raise ValueError(f"{path}: zstandard files need `pip install zstandard`; or unpack it first") from None
-    return zstd.open(path, "rb")
 
 
 def _refuse_zip(path: str) -> Any:

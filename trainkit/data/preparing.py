@@ -10,11 +10,11 @@ says what is durable and where reading goes on: a killed run is continued there,
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,11 +46,21 @@ class Chunk:
     lengths: list[np.ndarray]
     """Per split: [documents]."""
     text_bytes: list[int]
-    bad: list[tuple[str, str]]
-    """(place, reason) of broken records."""
+    bad: dict[int, str]
+    """Why payloads were not encoded, by their place in the chunk."""
 
 
-Encode = Callable[[Sequence[Record]], Chunk]
+Encode = Callable[[Sequence[Any]], Chunk]
+"""Encodes payloads of records; these alone travel to the workers, because a list of bytes travels quickly."""
+
+
+class Sent(NamedTuple):
+    """A chunk on its way."""
+
+    encoded: Future[Chunk]
+    records: list[Record]
+    reader: tuple[int, dict[str, Any]]
+    """The number of records up to its end, and the source's position there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +121,9 @@ class Preparation:
         synced_bytes = self.progress.text_bytes
         pool = WorkerPool(self.make_encode, workers)
         try:
-            for chunk, reader in self._encode_in_order(pool, records, workers, limit):
-                self._write(writers, chunk)
-                self.progress.records, self.progress.source = reader
+            for sent in self._encode_in_order(pool, records, workers, limit):
+                self._write(writers, sent)
+                self.progress.records, self.progress.source = sent.reader
                 on_progress(self.progress)
                 if self.progress.text_bytes - synced_bytes >= self.target.sync_bytes:
                     self._sync(writers)
@@ -125,25 +135,24 @@ class Preparation:
             for writer in writers:
                 writer.close()
 
-    def _encode_in_order(
-        self, pool: WorkerPool, records: Records, workers: int, limit: int | None
-    ) -> Iterator[tuple[Chunk, tuple[int, dict[str, Any]]]]:
-        """Yield chunks, each with the number of records and the position of the source behind it."""
-        waiting: deque[tuple[Future[Chunk], tuple[int, dict[str, Any]]]] = deque()
+    def _encode_in_order(self, pool: WorkerPool, records: Records, workers: int, limit: int | None) -> Iterator[Sent]:
+        """Yield chunks in the order of the records; the first of them may still be under way."""
+        waiting: deque[Sent] = deque()
         count = self.progress.records
         while True:
             chunk = read_chunk(records, CHUNK_RECORDS if limit is None else min(CHUNK_RECORDS, limit - count))
             count += len(chunk)
             if chunk:
-                waiting.append((pool.submit(chunk), (count, records.state_dict())))
+                encoded = pool.submit([record.payload for record in chunk if not record.problem])
+                waiting.append(Sent(encoded, chunk, (count, records.state_dict())))
             while waiting and (not chunk or len(waiting) > 2 * workers):
-                future, reader = waiting.popleft()
-                yield future.result(), reader
+                yield waiting.popleft()
             if not chunk:
                 return
 
-    def _write(self, writers: Sequence[MegatronIndexedWriter], chunk: Chunk) -> None:
-        for place, reason in chunk.bad:
+    def _write(self, writers: Sequence[MegatronIndexedWriter], sent: Sent) -> None:
+        chunk = sent.encoded.result()
+        for place, reason in broken_records(sent.records, chunk.bad):
             self.bad_records.add(place, reason)
         self.progress.bad_records = self.bad_records.count
         parts = zip(writers, chunk.values, chunk.lengths, chunk.text_bytes, self.progress.counts, strict=True)
@@ -177,6 +186,19 @@ class Preparation:
                 self._open_writer(split).finish()
         for leftover in (*self.target.folder.glob("*.partial"), self.target.folder / PROGRESS_FILE):
             leftover.unlink(missing_ok=True)
+
+
+def broken_records(records: Sequence[Record], reasons: Mapping[int, str]) -> Iterator[tuple[str, str]]:
+    """Yield place and reason of those that the source could not read or the workers not encode, in order.
+
+    reasons: by index among the records that the source could read.
+    """
+    index = 0
+    for record in records:
+        reason = record.problem or reasons.get(index)
+        index += not record.problem
+        if reason:
+            yield record.place, reason
 
 
 def read_chunk(records: Records, max_records: int) -> list[Record]:

@@ -18,7 +18,7 @@ A score depends on the seed, the passage and its stream, never on the passages b
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import torch
@@ -26,7 +26,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transformerlm.checkpoint import LoadedModel
-from transformerlm.likelihood.monte_carlo import EvaluationDraw, combine_draws, draw_span_weights
+from transformerlm.inference.request import abilities_of
+from transformerlm.likelihood.draws import Draws, batches_by_length, pad_tokens
+from transformerlm.likelihood.monte_carlo import EvaluationDraw
 from transformerlm.likelihood.score import DocumentScore, Passage
 from transformerlm.objectives.masked_diffusion import forbid_token
 
@@ -71,16 +73,25 @@ def open_likelihood(
     Raises ValueError if the weights were not trained for it.
     """
     settings = settings or LikelihoodSettings()
-    kinds = {"autoregressive": ("autoregressive",), "masked_diffusion": ("diffusion",)}.get(loaded.objective)
-    if kinds is None:
-        raise ValueError(f"this version cannot score a checkpoint of objective {loaded.objective!r}")
+    kinds = kinds_of(loaded.objective)
     if kind not in ("auto", *kinds):
         raise ValueError(f"kind = {kind!r} does not fit objective {loaded.objective!r}; use {' or '.join(kinds)}")
-    context_length = loaded.model.shape.context_length
+    model, mask_id, context_length = loaded.model, loaded.tokenizer.mask_id, loaded.model.shape.context_length
     if (kinds[0] if kind == "auto" else kind) == "autoregressive":
-        return AutoregressiveLikelihood(loaded.model, settings.batch_size, context_length)
-    assert loaded.tokenizer.mask_id is not None, "a diffusion checkpoint's tokenizer has a mask token"
-    return DiffusionLikelihood(loaded.model, loaded.tokenizer.mask_id, settings, context_length)
+        return AutoregressiveLikelihood(model, settings.batch_size, context_length)
+    assert mask_id is not None, "a diffusion checkpoint's tokenizer has a mask token"
+    if model.shape.block_length is None:
+        return DiffusionLikelihood(model, mask_id, settings, context_length)
+    return BlockDiffusionLikelihood(model, mask_id, model.shape.block_length, settings, context_length)
+
+
+def kinds_of(objective: str) -> tuple[LikelihoodKind, ...]:
+    """Return which likelihoods a checkpoint's objective has, the one that "auto" takes first.
+
+    Raises ValueError if the objective is none of ours.
+    """
+    modes = abilities_of(objective).modes
+    return tuple(kind for kind in ("autoregressive", "diffusion") if kind in modes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +112,7 @@ class AutoregressiveLikelihood:
         scores: list[DocumentScore | None] = [None] * len(passages)
         for indices in batches_by_length([len(passage.tokens) for passage in passages], self.batch_size):
             chosen = [passages[index] for index in indices]
-            tokens, _ = pad_tokens([passage.tokens for passage in chosen], device_of(self.model))
+            tokens = pad_tokens([passage.tokens for passage in chosen])[0].to(device_of(self.model))
             logits = self.model(tokens[:, :-1], is_causal=True)
             nats = token_nats(logits, tokens[:, 1:])
             is_likeliest = logits.argmax(-1).eq(tokens[:, 1:]).cpu()
@@ -130,30 +141,52 @@ class DiffusionLikelihood:
     def score(self, passages: Sequence[Passage], streams: Sequence[int] | None = None) -> list[DocumentScore]:
         """Score passages, in their order."""
         check_lengths(passages, self.context_length)
-        draws, mask_draw = self.settings.draws, self.settings.mask_draw
         spans = [[passage.num_scored] for passage in passages]
-        weights = draw_span_weights(spans, draws, mask_draw, self.settings.seed, streams)
-        estimates = torch.zeros((len(passages), draws), dtype=torch.float64)
-        lengths = [len(passage.tokens) for passage in passages for _ in range(draws)]
-        for rows in batches_by_length(lengths, self.settings.batch_size):
-            drawn = [divmod(row, draws) for row in rows]
-            tokens, valid = pad_tokens([passages[index].tokens for index, _ in drawn], device_of(self.model))
-            noise = torch.zeros(tokens.shape, dtype=torch.float64)
-            for row, (index, draw) in enumerate(drawn):
-                hidden = (~torch.tensor(passages[index].is_given)).nonzero().flatten()
-                noise[row, hidden] = weights[index][draw]
-            is_masked = (noise > 0).to(tokens.device)
-            logits = self.model(tokens.masked_fill(is_masked, self.mask_id), is_causal=False, valid=valid)
-            nats = token_nats(forbid_token(logits, self.mask_id), tokens)
-            sums = torch.where(noise > 0, nats * noise, 0.0).sum(dim=-1)
-            estimates[[index for index, _ in drawn], [draw for _, draw in drawn]] = sums
-        return [bound_score(each, passage, mask_draw) for each, passage in zip(estimates, passages, strict=True)]
+        drawn = Draws.of(passages, spans, self.settings, streams)
+        for batch in drawn.batches(self.settings.batch_size):
+            tokens, valid, weights = batch.to(device_of(self.model))
+            logits = self.model(tokens.masked_fill(weights > 0, self.mask_id), is_causal=False, valid=valid)
+            drawn.add(batch, token_nats(forbid_token(logits, self.mask_id), tokens))
+        return drawn.scores()
 
 
-def bound_score(estimates: Tensor, passage: Passage, mask_draw: EvaluationDraw) -> DocumentScore:
-    """Turn the draws of a passage, [draws] nats, into its score."""
-    nats, error = combine_draws(estimates, mask_draw)
-    return DocumentScore(nats, passage.num_scored, error, is_bound=True)
+@dataclass(frozen=True, slots=True)
+class BlockDiffusionLikelihood:
+    """The bound of a block-causal model, all blocks of a passage at once; exact if a block is one token."""
+
+    model: nn.Module
+    mask_id: int
+    block_length: int
+    settings: LikelihoodSettings = field(default_factory=LikelihoodSettings)
+    context_length: int | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether scores are upper bounds."""
+        return self.block_length > 1
+
+    @torch.no_grad()
+    def score(self, passages: Sequence[Passage], streams: Sequence[int] | None = None) -> list[DocumentScore]:
+        """Score passages, in their order; blocks count from a passage's first token."""
+        check_lengths(passages, self.context_length)
+        spans = [hidden_per_block(passage, self.block_length) for passage in passages]
+        settings = self.settings if self.is_bound else replace(self.settings, draws=1, mask_draw="exact_count")
+        drawn = Draws.of(passages, spans, settings, streams)
+        for batch in drawn.batches(settings.batch_size):
+            tokens, valid, weights = batch.to(device_of(self.model))
+            streams_of_tokens = torch.cat((tokens.masked_fill(weights > 0, self.mask_id), tokens), dim=1)
+            logits = self.model(streams_of_tokens, is_causal=False, valid=valid, block_length=self.block_length)
+            drawn.add(batch, token_nats(forbid_token(logits, self.mask_id), tokens))
+        if self.is_bound:
+            return drawn.scores()
+        return [replace(score, standard_error=0.0, is_bound=False) for score in drawn.scores()]
+
+
+def hidden_per_block(passage: Passage, block_length: int) -> list[int]:
+    """Count the scored positions of each block that has any."""
+    blocks = range(0, len(passage.tokens), block_length)
+    counts = [passage.is_given[start : start + block_length].count(False) for start in blocks]
+    return [count for count in counts if count]
 
 
 def check_lengths(passages: Sequence[Passage], context_length: int | None) -> None:
@@ -164,23 +197,6 @@ def check_lengths(passages: Sequence[Passage], context_length: int | None) -> No
                 f"passage {index} has {len(passage.tokens)} tokens, more than the model's context_length = "
                 f"{context_length}; cut it (Passage.windows)"
             )
-
-
-def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Cut indices into batches of similar lengths, the longest first."""
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-
-def pad_tokens(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Lay rows out with padding on the right.
-
-    Returns tokens [rows, longest] int64, and which of them are real, bool, or None if all are.
-    """
-    longest = max(map(len, rows))
-    tokens = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
-    valid = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
-    return tokens.to(device), None if bool(valid.all()) else valid.to(device)
 
 
 def token_nats(logits: Tensor, targets: Tensor) -> Tensor:

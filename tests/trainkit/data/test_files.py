@@ -1,17 +1,27 @@
 """Files read record by record: every one has a place, and broken ones are found where they are."""
 
 import bz2
+import functools
 import gzip
 import json
 import lzma
+import random
 
 import pytest
 
 from trainkit.data.documents import BadRecord
-from trainkit.data.files import FileRecords, Layout, decode_json, decode_text
+from trainkit.data.files import FileRecords, Layout, decode_json, decode_text, zstd
 
 LINES, PARAGRAPHS, WHOLE = (Layout("text", sample_by=each) for each in ("line", "paragraph", "document"))
 JSON = Layout("json")
+# As the zstd command writes files, so that damage shows; the library's default is no checksum.
+compress_zstd = functools.partial(zstd.compress, options={zstd.CompressionParameter.checksum_flag: 1})
+COMPRESSORS = [
+    gzip.compress,
+    functools.partial(bz2.compress, compresslevel=1),
+    functools.partial(lzma.compress, preset=0),
+    compress_zstd,
+]
 
 
 def read(path, layout):
@@ -59,7 +69,7 @@ def test_a_byte_order_mark_is_no_text(write):
     assert read(write(b'\xef\xbb\xbf{"text": "one"}'), JSON) == [["1", "one"]]
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("compress", COMPRESSORS)
 def test_compressed_files_are_read_whatever_their_name(write, compress):
     assert read(write(compress(b"one\ntwo\n")), LINES) == [["1", "one"], ["2", "two"]]
 
@@ -109,10 +119,14 @@ def test_text_that_is_not_utf8_is_named_and_the_rest_read(write):
     assert found[2] == ["6", "good again"]
 
 
+@pytest.mark.parametrize("compress", COMPRESSORS)
 @pytest.mark.parametrize("layout", [LINES, PARAGRAPHS])
-def test_a_compressed_file_that_is_cut_off_ends_with_a_problem_told_once(write, layout):
-    whole = gzip.compress(b"".join(b"line %d\n\n" % index for index in range(20_000)))
-    path = write(whole[: len(whole) // 2])
+@pytest.mark.parametrize("is_cut_off", [True, False])
+def test_a_damaged_compressed_file_ends_with_a_problem_told_once(write, layout, compress, is_cut_off):
+    rng = random.Random(0)
+    whole = compress(b"".join(b"line %x\n\n" % rng.getrandbits(64) for _ in range(30_000)))
+    half = len(whole) // 2
+    path = write(whole[:half] if is_cut_off else whole[:half] + b"\xff\x00" * 50 + whole[half + 100 :])
     records = FileRecords([str(path)], layout)
     items = list(records)
     assert len(items) > 100
