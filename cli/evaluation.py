@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
 from tqdm import tqdm
 
@@ -22,7 +21,7 @@ from transformerlm.evaluation.infilling import Gap, make_gaps, score_gaps
 from transformerlm.evaluation.report import Line, TextResult
 from transformerlm.evaluation.texts import HeldOutText
 from transformerlm.inference.predictor import GenerationSettings, Predictor
-from transformerlm.likelihood.scorer import LikelihoodKind, LikelihoodSettings, open_likelihood
+from transformerlm.likelihood.scorer import LikelihoodKind, LikelihoodSettings, kinds_of, open_likelihood
 from transformerlm.models.shape import ModelShape
 from transformerlm.synthetic.languages import LANGUAGES
 from transformerlm.tokenizer import Tokenizer
@@ -132,11 +131,10 @@ def make_tasks(config: EvalConfig, shortest_context: int) -> Tasks:
 
 
 def choose_kinds(config: EvalConfig, candidate: Candidate) -> tuple[LikelihoodKind, ...]:
-    """Return the likelihoods to take of a checkpoint: of a joint model both, unless one was asked for."""
+    """Return the likelihoods to take of a checkpoint: of a model that has two both, unless one was asked for."""
     wanted = config.evaluation.likelihood
-    if wanted == "auto" and candidate.objective == "joint":
-        return tuple(kind for kind in get_args(LikelihoodKind) if kind != "auto")
-    return (wanted,)
+    kinds = kinds_of(candidate.objective)
+    return kinds if wanted == "auto" and len(kinds) > 1 else (wanted,)
 
 
 def measure(config: EvalConfig, candidate: Candidate, kind: LikelihoodKind, tasks: Tasks) -> Line:

@@ -38,6 +38,12 @@ AUTOREGRESSIVE = Arm("autoregressive", ("objective.name=autoregressive",))
 MASKED = Arm("masked diffusion", ("objective.name=masked_diffusion", *DIFFUSION))
 
 
+def block_arm(block_length: int) -> Arm:
+    """Return block diffusion with blocks of this length, its masks drawn with exact counts."""
+    changes = ("mask_draw=exact_count", "head=gathered", f"block_length={block_length}")
+    return Arm(f"blocks of {block_length}", ("objective.name=block_diffusion", *(f"objective.{c}" for c in changes)))
+
+
 class MeasureAtSteps(Callback):
     """Call `measure` after certain steps, with the model in evaluation mode."""
 
@@ -65,7 +71,7 @@ def train_and_measure(
     """Train from scratch in this process; `measure(model, step)` is called after each of `steps`."""
     tokenizer = load_tokenizer(config.data.tokenizer)
     torch.manual_seed(config.training.seed)
-    model = TransformerLM(build_shape(config.model))
+    model = TransformerLM(build_shape(config.model, config.objective))
     loaded = LoadedModel(model, tokenizer, config.objective.name, folder=None)
     objective = build_objective(config.objective, tokenizer)
     rows = RowShape(config.model.context_length, objective.lookahead, config.training.batch_size)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from config.sections.data import SYNTHETIC
 from transformerlm.likelihood.exact import any_order_likelihood, autoregressive_nats
-from transformerlm.likelihood.monte_carlo import diffusion_nelbo
+from transformerlm.likelihood.monte_carlo import EvaluationDraw
+from transformerlm.likelihood.score import Passage
+from transformerlm.likelihood.scorer import DiffusionLikelihood, LikelihoodSettings
 from transformerlm.synthetic import hidden_markov
 from transformerlm.synthetic.hidden_markov import DOCUMENT_LENGTH, SYMBOLS, UNKNOWN, HiddenMarkov, letters_source
 from transformerlm.synthetic.languages import LANGUAGES
@@ -102,17 +105,35 @@ def test_the_oracle_scores_by_the_chain_rule_as_well(source, sequences, probabil
     torch.testing.assert_close(first + rest, -torch.from_numpy(np.log(probabilities)), rtol=0, atol=1e-12)
 
 
-def test_masking_the_whole_sequence_at_once_does_not_cost_what_its_parts_cost(source):
-    """The oracle's bound rests on the average over orders: a single step is no bound on anything."""
-    tokens = torch.from_numpy(source.sample(LENGTH, np.random.default_rng(0)))[None].expand(400, -1)
-    given = torch.zeros_like(tokens, dtype=torch.bool)
-    estimates = diffusion_nelbo(
-        OracleDenoiser(source), tokens, given, NUM_SYMBOLS, LENGTH, torch.Generator().manual_seed(0)
-    ).mean(-1)
-    exact = -source.log_probabilities(tokens[:1].numpy())[0]
-    error = float(estimates.std()) / math.sqrt(len(estimates))
-    assert abs(float(estimates.mean()) - exact) < 3 * error
+@pytest.mark.parametrize("mask_draw", get_args(EvaluationDraw))
+def test_every_estimator_finds_the_likelihood_of_the_oracle(source, mask_draw):
+    symbols = source.sample(LENGTH, np.random.default_rng(0))
+    passage = Passage(tuple(symbols.tolist()), (False,) * LENGTH)
+    likelihood = DiffusionLikelihood(
+        OracleDenoiser(source), NUM_SYMBOLS, LikelihoodSettings(draws=6, mask_draw=mask_draw, batch_size=600)
+    )
+    values = np.array([score.nats for score in likelihood.score([passage] * 300)])
+    error = values.std() / math.sqrt(len(values))
     assert error > 0
+    assert abs(values.mean() + source.log_probabilities(symbols[None])[0]) < 3 * error
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3), st.integers(0, 5))
+def test_a_gaps_posterior_is_what_its_fillings_are_worth(seed, gap_length, start):
+    rng = np.random.default_rng(seed)
+    source, total = HiddenMarkov.random(3, NUM_SYMBOLS, rng), 8
+    symbols = source.sample(total, rng)
+    posterior = source.gap_posterior(symbols, start, gap_length)
+    assert sum(posterior.values()) == pytest.approx(1)
+    assert len(posterior) == NUM_SYMBOLS**gap_length
+    for gap, probability in posterior.items():
+        filled = symbols.copy()
+        filled[start : start + gap_length] = gap
+        holed = filled.copy()
+        holed[start : start + gap_length] = UNKNOWN
+        whole, around = source.log_probabilities(np.stack([filled, holed]))
+        assert math.log(probability) == pytest.approx(whole - around, abs=1e-9)
 
 
 @settings(max_examples=25, deadline=None)

@@ -141,7 +141,7 @@ def _inconsistent_endings(
     seen = {ending}
     for role, name in roles.items():
         for other in others:
-            changed = re.sub(rf"\b{re.escape(name)}\b", other.get(role, name).replace("\\", r"\\"), ending)
+            changed = re.sub(rf"\b{re.escape(name)}\b", other.get(role, name), ending)
             if changed not in seen and stories.prefix_log_probability(f"{beginning} {changed}") == -math.inf:
                 seen.add(changed)
                 yield changed

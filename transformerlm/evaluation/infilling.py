@@ -10,9 +10,9 @@ fair baseline, not its fault.
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -29,7 +29,7 @@ from transformerlm.tokenizer import Tokenizer
 
 GapSource = Literal["synthetic/stories", "synthetic/hidden_markov"]
 BATCH_SIZE = 32
-MAX_TRIES = 20
+MAX_TRIES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def make_gaps(
     Raises ValueError if the tokenizer does not fit the language.
     """
     make = _markov_gaps if source == "synthetic/hidden_markov" else _story_gaps
-    tried = islice(make(tokenizer, length, random.Random(seed)), MAX_TRIES * num_gaps)
-    gaps = list(islice((gap for gap in tried if len(gap.tokens) <= context_length), num_gaps))
+    indices = range(MAX_TRIES * num_gaps)
+    gaps = list(islice(make(tokenizer, length, context_length, random.Random(seed), indices), num_gaps))
     if len(gaps) < num_gaps:
         raise ValueError(
             f"infilling: too few documents of {source} fit into the {context_length} tokens of the model; use "
@@ -89,7 +89,9 @@ def make_gaps(
     return gaps
 
 
-def _markov_gaps(tokenizer: Tokenizer, length: int, rng: random.Random) -> Iterator[Gap]:
+def _markov_gaps(
+    tokenizer: Tokenizer, length: int, context_length: int, rng: random.Random, indices: Iterable[int]
+) -> Iterator[Gap]:
     ids = [tokenizer.encode(letter) for letter in hidden_markov.SYMBOLS]
     text = hidden_markov.document("test", 0)
     if len(tokenizer.encode(text)) != len(text):
@@ -98,7 +100,7 @@ def _markov_gaps(tokenizer: Tokenizer, length: int, rng: random.Random) -> Itera
             "several; use the one in config/resources/tokenizers/letters"
         )
     end = tokenizer.end_of_text_id
-    for index in count():
+    for index in indices if len(text) < context_length else ():
         symbols = hidden_markov.read_symbols(hidden_markov.document("test", index))
         assert symbols is not None, "documents are made of symbols"
         start = rng.randrange(len(symbols) - length + 1)
@@ -107,14 +109,15 @@ def _markov_gaps(tokenizer: Tokenizer, length: int, rng: random.Random) -> Itera
         yield Gap(tokens, start + 1, length, {tuple(ids[each][0] for each in gap): p for gap, p in posterior.items()})
 
 
-def _story_gaps(tokenizer: Tokenizer, length: int, rng: random.Random) -> Iterator[Gap]:
+def _story_gaps(
+    tokenizer: Tokenizer, length: int, context_length: int, rng: random.Random, indices: Iterable[int]
+) -> Iterator[Gap]:
     """Open whole words: what is left of the gap, in it and right of it then has the same tokens in every filling."""
     end = tokenizer.end_of_text_id
-    for index in count():
-        text = stories.story("test", index)
-        tokens = tokenizer.encode(text)
+    for index in indices:
+        tokens = tokenizer.encode(stories.story("test", index))
         starts = [place for place in range(2, len(tokens) - length) if _is_word(tokenizer, tokens, place, length)]
-        if not starts:
+        if not starts or len(tokens) + 2 > context_length:
             continue
         start = rng.choice(starts)  # a token is at most one word: a gap of n tokens has at most n blanks
         before, behind = tokenizer.decode(tokens[:start]), tokenizer.decode(tokens[start + length :])

@@ -26,7 +26,7 @@ Split = Literal["train", "validation", "test"]
 
 UNKNOWN = -1
 """Stands where a symbol is not known."""
-MAX_BELIEFS = 100_000
+MAX_BELIEFS = 20_000
 SYMBOLS = "abcdefghijklmnopqrstuvwxyz"
 DOCUMENT_LENGTH = 63
 NUM_STATES, SYMBOLS_PER_STATE = 8, 6
