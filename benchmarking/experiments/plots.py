@@ -28,15 +28,22 @@ class Panel:
     y: str
     factor: float = 1.0
     """What y is multiplied by."""
+    by: str | None = None
+    """What the measurements of several seeds have in common; x by default."""
 
 
 def draw_panels(
-    name: str, panels: Sequence[Panel], labels: tuple[str, str], *, is_log_y: bool = True, is_log_x: bool = True
+    name: str, panels: Sequence[Panel], labels: tuple[str, str], *, is_log_y: bool = True, has_common_y: bool = True
 ) -> None:
     """Draw panels side by side with common axes, and save the figure as docs/experiments/NAME.svg."""
     with plt.rc_context({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": name}):
         figure, axes = plt.subplots(
-            1, len(panels), figsize=(max(5.2, 3.2 * len(panels)), 3.6), sharey=True, squeeze=False, layout="constrained"
+            1,
+            len(panels),
+            figsize=(max(5.2, 3.2 * len(panels)), 3.6),
+            sharey=has_common_y,
+            squeeze=False,
+            layout="constrained",
         )
         for ax, panel in zip(axes[0], panels, strict=True):
             draw_curves(ax, panel)
@@ -44,13 +51,12 @@ def draw_panels(
             ax.set_xlabel(labels[0])
             ax.grid(True, which="both", color="#dddddd", linewidth=0.5)
             ax.spines[["top", "right"]].set_visible(False)
-            if is_log_x:
-                ax.set_xscale("log")
+            ax.set_xscale("log")
             if is_log_y:
                 ax.set_yscale("log")
         axes[0][0].set_ylabel(labels[1])
         handles, names = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)), frameon=False)
+        figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False)
         figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
         plt.close(figure)
 
@@ -58,7 +64,7 @@ def draw_panels(
 def draw_curves(ax: plt.Axes, panel: Panel) -> None:
     """Draw every curve of a panel with its error bars."""
     for index, (name, lines) in enumerate(panel.curves.items()):
-        points = average(lines, panel.x, panel.y)
+        points = average(lines, panel.x, panel.y, panel.by)
         ax.errorbar(
             [point.x for point in points],
             [point.mean * panel.factor for point in points],

@@ -73,15 +73,21 @@ class Point:
     count: int
 
 
-def average(lines: Sequence[Mapping[str, Any]], x: str, y: str) -> list[Point]:
-    """Average y over the lines that have the same x, in the order of x."""
-    groups: dict[float, list[float]] = {}
+def average(lines: Sequence[Mapping[str, Any]], x: str, y: str, by: str | None = None) -> list[Point]:
+    """Average y over the lines of one place, in the order of x; lines without y are left out.
+
+    by: what makes a place, x by default; if it is something else, x is averaged as well.
+    """
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
     for line in lines:
-        groups.setdefault(line[x], []).append(line[y])
-    return [
-        Point(place, statistics.mean(values), standard_error(values), len(values))
-        for place, values in sorted(groups.items())
-    ]
+        if y in line:
+            groups.setdefault(line[by or x], []).append(line)
+    points = []
+    for group in groups.values():
+        values = [line[y] for line in group]
+        place = statistics.mean(line[x] for line in group)
+        points.append(Point(place, statistics.mean(values), standard_error(values), len(values)))
+    return sorted(points, key=lambda point: point.x)
 
 
 def standard_error(values: Sequence[float]) -> float:

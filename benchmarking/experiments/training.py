@@ -80,7 +80,9 @@ def train_and_measure(
     with prefetched(
         build_train_batches(config.data, tokenizer, rows, Shard()), config.data, pin_memory=False
     ) as source:
-        Trainer(Task(model, objective, source), settings, callbacks=callbacks).fit()
+        result = Trainer(Task(model, objective, source), settings, callbacks=callbacks).fit()
+    if result.stop_signal is not None:  # a run that was stopped is no run
+        raise SystemExit(result.exit_code)
     model.eval()
     return loaded
 
