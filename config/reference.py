@@ -8,6 +8,7 @@ from config.describe import describe_field, describe_value
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    EvalConfig,
     ExportConfig,
     ImportConfig,
     InferConfig,
@@ -21,6 +22,7 @@ from config.section import Section, choices, subsections
 COMMANDS: dict[str, type[Section]] = {
     "transformerlm-train": TrainConfig,
     "transformerlm-infer": InferConfig,
+    "transformerlm-eval": EvalConfig,
     "transformerlm-train-tokenizer": TrainTokenizerConfig,
     "transformerlm-prepare-data": PrepareDataConfig,
     "transformerlm-bench-infer": BenchInferConfig,

@@ -10,6 +10,12 @@ from config.sections.checkpoint import CheckpointSection
 from config.sections.checkpointing import CheckpointingSection
 from config.sections.data import DataSection, PrepareCorpusSection, TokenizerCorpusSection, missing_split
 from config.sections.ddp import DdpSection
+from config.sections.evaluation import (
+    ChoicesSection,
+    EvaluationCorpusSection,
+    EvaluationSection,
+    InfillingSection,
+)
 from config.sections.export import ExportSection, ImportingSection
 from config.sections.inference import InferenceSection
 from config.sections.logging import LoggingSection
@@ -161,6 +167,26 @@ class SweepConfig(Section):
     """What all combinations share."""
     sweep: SweepSection = SweepSection()
     """What they differ in."""
+
+
+class EvalConfig(Section):
+    """Everything transformerlm-eval reads; what a section is missing for is not measured."""
+
+    evaluation: EvaluationSection = EvaluationSection()
+    """Which checkpoints, and how."""
+    data: EvaluationCorpusSection | None = None
+    """Text to score."""
+    choices: ChoicesSection | None = None
+    """Questions to answer."""
+    infilling: InfillingSection | None = None
+    """Gaps to fill."""
+
+    @rule("data", "choices", "infilling")
+    def something_is_measured(data: Any, choices: Any, infilling: Any) -> str | None:
+        """Require a task."""
+        if data is None and choices is None and infilling is None:
+            return "nothing to measure; add [data], [choices] or [infilling]"
+        return None
 
 
 class ExportConfig(Section):

@@ -12,6 +12,7 @@ from config.io import ConfigFileError, dump_toml, load_config, load_for_command,
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    EvalConfig,
     ExportConfig,
     ImportConfig,
     InferConfig,
@@ -23,6 +24,7 @@ from config.roots import (
 
 ROOTS = {
     "infer": InferConfig,
+    "eval": EvalConfig,
     "train_tokenizer": TrainTokenizerConfig,
     "bench_infer": BenchInferConfig,
     "prepare_data": PrepareDataConfig,
