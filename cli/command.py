@@ -1,6 +1,7 @@
 """What every command shares: its options, its exit codes, and how it speaks of what went wrong.
 
-0 done, 1 failed while running, 2 wrong usage or configuration, 130 and 143 interrupted and terminated.
+0 done, 1 failed while running, 2 wrong usage or configuration, 130 and 143 interrupted and terminated, 75 training was
+told to stop by SIGTERM or SIGUSR1, saved, and asks to be started again.
 Nothing heavy is imported until the arguments are known to be right: --help must answer at once.
 """
 
