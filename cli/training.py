@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from cli.build import build_generation, build_objective, build_shape, build_trainer_settings
+from cli.initial_weights import load_initial_weights
 from cli.output import prepare_streams, say
 from cli.sampling import SamplingCallback
 from cli.sources import RowShape, build_train_batches, build_val_batches, prefetched
@@ -31,6 +32,7 @@ from trainkit.trainer import Trainer
 from transformerlm.checkpoint_description import TOKENIZER_FOLDER, read_description, write_description
 from transformerlm.models.shape import ModelShape
 from transformerlm.models.transformer import TransformerLM
+from transformerlm.objectives.base import LanguageObjective
 from transformerlm.tokenizer import Tokenizer
 
 UNIT = "tokens"
@@ -55,10 +57,14 @@ def run_training(world: World, config: TrainConfig) -> int:
     tokenizer = load_tokenizer(config.data.tokenizer)
     check_prompts(config, tokenizer)
     resumed_from = find_resumed(config, tokenizer)
-    folder = open_run(world, config, resumed_from)
-    shape = build_shape(config.model)
+    shape = build_shape(config.model, config.objective)
     torch.manual_seed(config.training.seed)
     model = TransformerLM(shape)
+    if config.training.init_from and resumed_from is None:
+        begun_from = load_initial_weights(model, config.training.init_from, tokenizer)
+        if world.is_first:
+            say(begun_from)
+    folder = open_run(world, config, resumed_from)
     objective = build_objective(config.objective, tokenizer)
     rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
     batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
@@ -77,7 +83,7 @@ def run_training(world: World, config: TrainConfig) -> int:
             trainer.resume(resumed_from)
         if world.is_first:
             write_run_files(folder, config, tokenizer)
-            describe_run(trainer, config, folder)
+            describe_run(trainer, objective, config, folder)
         result = trainer.fit()
     if world.is_first and result.stop_signal is None:
         print_summary(config, trainer.model, tokenizer, folder, trainer.state.weight_seen)
@@ -155,13 +161,12 @@ def write_run_files(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> 
         tokenizer.save(folder / TOKENIZER_FOLDER)
 
 
-def describe_run(trainer: Trainer, config: TrainConfig, folder: Path) -> None:
+def describe_run(trainer: Trainer, objective: LanguageObjective, config: TrainConfig, folder: Path) -> None:
     """Say in two lines what is about to be trained."""
     model, world, steps_done = trainer.model, trainer.world, trainer.state.step
     if steps_done >= config.training.max_steps:
         say(f"already at step {steps_done} of {config.training.max_steps}: raise training.max_steps to train on")
-    is_causal = config.objective.name == "autoregressive"
-    flops = model.flops_per_token(config.model.context_length, is_causal=is_causal)
+    flops = objective.training_flops(model, config.model.context_length)
     rows = config.training.batch_size * config.training.grad_accum_steps * world.size
     say(
         f"{config.objective.name} model, {model.parameter_count() / 1e6:.2f} M parameters, "
@@ -188,7 +193,7 @@ def make_callbacks(config: TrainConfig, folder: Path, tokenizer: Tokenizer, mode
         )
         callbacks.append(WandbLogger(settings, folder, UNIT))
     if config.sampling.every and config.sampling.prompts:
-        generation = build_generation(config.sampling, config.model.context_length)
+        generation = build_generation(config.sampling, model.shape)
         callbacks.append(SamplingCallback(model, tokenizer, config.objective.name, config.sampling, generation))
     return callbacks
 

@@ -2,7 +2,7 @@
 
     <checkpoint>/
       model.safetensors      weights
-      model.json             {"format": 1, "shape": {...}, "objective": "autoregressive" | "masked_diffusion"}
+      model.json             {"format": 1, "shape": {...}, "objective": "autoregressive" | ...}
       tokenizer/             vocab.json  merges.txt  special_tokens.json
 
 Whatever else a training run keeps beside these (optimizer, data position, manifest) is not needed to use the model.
