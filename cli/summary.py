@@ -19,8 +19,10 @@ from config.sections.data import STORIES, DocumentsSection, PackedSection
 from trainkit.data.documents import Shard
 from transformerlm.checkpoint import LoadedModel
 from transformerlm.inference.predictor import Generation, Predictor
-from transformerlm.likelihood.held_out import count_bytes, score_rows
+from transformerlm.likelihood.held_out import count_bytes, row_passages
 from transformerlm.likelihood.ngram import NgramBaseline
+from transformerlm.likelihood.score import CorpusScore
+from transformerlm.likelihood.scorer import LikelihoodSettings, kinds_of, open_likelihood
 from transformerlm.models.transformer import TransformerLM
 from transformerlm.synthetic import stories
 from transformerlm.synthetic.truth import story_rows, true_nats
@@ -29,6 +31,7 @@ from transformerlm.tokenizer import Tokenizer
 SCORED_ROWS = 64
 MAX_BASELINE_TOKENS = 1_000_000
 SUMMARY_FILE = "summary.json"
+SHORT_KINDS = {"autoregressive": "causal", "diffusion": "diffusion"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def print_summary(
     samples = []
     if config.sampling.prompts:
         predictor = Predictor(LoadedModel(model, tokenizer, config.objective.name, folder=None))
-        settings = build_generation(config.sampling, config.model.context_length)
+        settings = build_generation(config.sampling, model.shape)
         samples = generate_samples(predictor, config.sampling, settings)
     is_stories = isinstance(config.data, DocumentsSection) and config.data.dataset_name == STORIES
     valid_share = sum(stories.is_story(sample.text) for sample in samples) if samples and is_stories else None
@@ -95,17 +98,15 @@ def compare(config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, tok
     tokens, valid = held_out.tokens.numpy(), held_out.valid.numpy()[:, 1:]
     unigram = float(baseline.unigram_nats(tokens[:, 1:])[valid].sum())
     bigram = float(baseline.bigram_nats(tokens[:, :-1], tokens[:, 1:])[valid].sum())
-    device = model.embedding.weight.device
-    is_diffusion = config.objective.name == "masked_diffusion"
-    score = score_rows(
-        model,
-        held_out.tokens.to(device),
-        tokenizer.mask_id if is_diffusion else None,
-        torch.Generator().manual_seed(config.training.seed),
-        held_out.valid.to(device),
-    )
+    loaded = LoadedModel(model, tokenizer, config.objective.name, folder=None)
+    passages = row_passages(held_out.tokens, held_out.valid)
     lines = [held_out.line("unigram", unigram), held_out.line("bigram", bigram)]
-    lines.append(held_out.line("this model", score.nats, score.is_bound))
+    kinds = kinds_of(loaded.objective)
+    for kind in kinds:
+        likelihood = open_likelihood(loaded, LikelihoodSettings(seed=config.training.seed), kind)
+        score = CorpusScore.of(likelihood.score(passages))
+        name = "this model" if len(kinds) == 1 else SHORT_KINDS[kind]
+        lines.append(held_out.line(name, score.nats, score.is_bound))
     if held_out.truth_nats is not None:
         lines.append(held_out.line("the truth", held_out.truth_nats))
     return lines

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from cli.build import build_checkpoints, build_generation, build_objective, build_shape, build_trainer_settings
+from cli.initial_weights import load_initial_weights
 from cli.output import prepare_streams, say
 from cli.resuming import CONFIG_FILE, describe_start, open_run
 from cli.sampling import SamplingCallback
@@ -29,6 +30,7 @@ from trainkit.trainer import Trainer
 from transformerlm.checkpoint_description import TOKENIZER_FOLDER, write_description
 from transformerlm.models.shape import ModelShape
 from transformerlm.models.transformer import TransformerLM
+from transformerlm.objectives.base import LanguageObjective
 from transformerlm.tokenizer import Tokenizer
 
 UNIT = "tokens"
@@ -53,9 +55,13 @@ def run_training(world: World, config: TrainConfig) -> int:
     check_prompts(config, tokenizer)
     place = open_run(world, config, tokenizer)
     folder = place.folder
-    shape = build_shape(config.model)
+    shape = build_shape(config.model, config.objective)
     torch.manual_seed(config.training.seed)
     model = TransformerLM(shape)
+    if config.training.init_from and place.resumed_from is None:
+        begun_from = load_initial_weights(model, config.training.init_from, tokenizer)
+        if world.is_first:
+            say(begun_from)
     objective = build_objective(config.objective, tokenizer)
     rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
     batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
@@ -67,7 +73,7 @@ def run_training(world: World, config: TrainConfig) -> int:
                 config.optimizer,
                 config.logging.log_every,
                 config.checkpointing,
-                training_flops(config, model),
+                objective.training_flops(model, shape.context_length),
             ),
             world,
             make_callbacks(config, folder, tokenizer, model),
@@ -78,7 +84,7 @@ def run_training(world: World, config: TrainConfig) -> int:
             trainer.resume(place.resumed_from)
         if world.is_first:
             write_run_files(folder, config, tokenizer)
-            describe_run(trainer, config, folder)
+            describe_run(trainer, objective, config, folder)
         result = trainer.fit()
     if world.is_first and result.stop_signal is None:
         print_summary(config, trainer.model, tokenizer, folder, trainer.state.weight_seen)
@@ -109,24 +115,19 @@ def write_run_files(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> 
         tokenizer.save(folder / TOKENIZER_FOLDER)
 
 
-def describe_run(trainer: Trainer, config: TrainConfig, folder: Path) -> None:
+def describe_run(trainer: Trainer, objective: LanguageObjective, config: TrainConfig, folder: Path) -> None:
     """Say in three lines what is about to be trained, and how its MFU comes about."""
     model, world, steps_done = trainer.model, trainer.world, trainer.state.step
     if steps_done >= config.training.max_steps:
         say(f"already at step {steps_done} of {config.training.max_steps}: raise training.max_steps to train on")
+    flops = objective.training_flops(model, config.model.context_length)
     rows = config.training.batch_size * config.training.grad_accum_steps * world.size
     say(
         f"{config.objective.name} model, {model.parameter_count() / 1e6:.2f} M parameters, "
-        f"{training_flops(config, model) / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of "
+        f"{flops / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of "
         f"{rows} x {config.model.context_length} tokens on {world.size} x {world.device.type}\n"
         f"{trainer.utilisation.describe(UNIT)}\nrun folder: {folder}"
     )
-
-
-def training_flops(config: TrainConfig, model: TransformerLM) -> int:
-    """Count the operations of forward and backward for one token of a full row."""
-    is_causal = config.objective.name == "autoregressive"
-    return model.flops_per_token(config.model.context_length, is_causal=is_causal)
 
 
 def make_callbacks(config: TrainConfig, folder: Path, tokenizer: Tokenizer, model: TransformerLM) -> list[Callback]:
@@ -148,7 +149,7 @@ def make_callbacks(config: TrainConfig, folder: Path, tokenizer: Tokenizer, mode
         )
         callbacks.append(WandbLogger(settings, folder, UNIT))
     if config.sampling.every and config.sampling.prompts:
-        generation = build_generation(config.sampling, config.model.context_length)
+        generation = build_generation(config.sampling, model.shape)
         callbacks.append(SamplingCallback(model, tokenizer, config.objective.name, config.sampling, generation))
     return callbacks
 

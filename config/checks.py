@@ -30,7 +30,8 @@ def check_files(config: Section) -> list[str]:
     """Return a line for each file that is missing or does not fit, as `section.key: what is wrong and what to do`."""
     match config:
         case TrainConfig():
-            return [*_check_tokenizer(config), *_check_corpus(config.data), *_check_resume(config)]
+            weights = [*_check_resume(config), *_check_initial_weights(config.training.init_from)]
+            return [*_check_tokenizer(config), *_check_corpus(config.data), *weights]
         case PrepareDataConfig(data=data, prepare=prepare):
             folder = _check_output_folder("prepare.output_dir", prepare.output_dir)
             return [*_check_tokenizer_files(data.tokenizer), *_check_data_files(data.data_files), *folder]
@@ -77,9 +78,9 @@ def _check_vocabulary(config: TrainConfig, files: TokenizerFilesSection) -> Iter
     if not isinstance(specials, list):
         yield f"data.tokenizer.special_tokens_path: {files.special_tokens_path} lists no tokens; train it again"
         return
-    needed = {END_OF_TEXT: "training", MASK: 'objective.name = "masked_diffusion"'}
-    if config.objective.name != "masked_diffusion":
-        del needed[MASK]
+    needed = {END_OF_TEXT: "training"}
+    if config.objective.name != "autoregressive":
+        needed[MASK] = f'objective.name = "{config.objective.name}"'
     for token, reason in needed.items():
         if token not in specials:
             yield (
@@ -123,6 +124,11 @@ def _check_resume(config: TrainConfig) -> Iterator[str]:
     path = runs / NEWEST_RUN if wanted == NEWEST_RUN else Path(wanted)
     if wanted and not path.exists():
         yield f'checkpointing.resume_from: no run or checkpoint at {path}; set it to "" to start anew'
+
+
+def _check_initial_weights(path: str) -> Iterator[str]:
+    if path and not Path(path).exists():
+        yield f'training.init_from: no run or checkpoint at {path}{_beside(path)}; correct the path, or set it to ""'
 
 
 def _check_checkpoint(path: str) -> Iterator[str]:
