@@ -1,7 +1,6 @@
 """From [data] to the text that a tokenizer learns from: files, standard input, or what cli/sources.py reads."""
 
 import glob
-import gzip
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from config.sections.data import STANDARD_INPUT, STORIES, TokenizerCorpusSection
+from trainkit.data.files import DAMAGED, is_compressed, open_decompressed
 from transformerlm.synthetic import stories
 from transformerlm.tokenizer import Tokenizer
 from transformerlm.tokenizer.blocks import cut_blocks
@@ -20,7 +20,7 @@ from transformerlm.tokenizer.trainer import BpeTrainer
 def learn(trainer: BpeTrainer, data: TokenizerCorpusSection) -> Tokenizer:
     """Train on the corpus. Whole files are read by the trainer itself, with all its threads."""
     files = whole_files(data)
-    if files and not any(path.suffix == ".gz" for path in files):
+    if files and not any(map(is_compressed, files)):
         return trainer.train_on_files(files)
     return trainer.train(read_documents(trainer, data))
 
@@ -29,7 +29,7 @@ def read_documents(trainer: BpeTrainer, data: TokenizerCorpusSection) -> Iterato
     """Yield the corpus piece by piece, in bounded memory; no pretoken reaches from one piece into the next."""
     if files := whole_files(data):
         for path in files:
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            with open_decompressed(str(path)) as stream:
                 yield from read_blocks(trainer, stream, str(path))
     elif data.data_files == STANDARD_INPUT:
         yield from islice(read_standard_input(trainer, data), data.max_documents)
@@ -57,7 +57,7 @@ def whole_files(data: TokenizerCorpusSection) -> list[Path]:
 def corpus_bytes(data: TokenizerCorpusSection) -> int | None:
     """Return the size of the corpus, None if it is not known before it is read."""
     files = whole_files(data)
-    if not files or any(path.suffix == ".gz" for path in files):
+    if not files or any(map(is_compressed, files)):
         return None
     return sum(path.stat().st_size for path in files)
 
@@ -90,8 +90,8 @@ def read_blocks(trainer: BpeTrainer, stream: BufferedIOBase, name: str) -> Itera
         # readinto1 reads once: readinto would read on until its buffer is full, deaf to Ctrl-C between two reads.
         for block in cut_blocks(stream.readinto1, pretokenizer, specials):
             yield block.decode()
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(f"data.data_files: {name} is a broken gzip file ({error}); fetch it again") from None
+    except DAMAGED as error:
+        raise ValueError(f"data.data_files: {name} cannot be read to its end ({error}); fetch it again") from None
     except ValueError as error:
         raise ValueError(f"data.data_files: {name}: {error}; convert it to UTF-8") from None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.train_tokenizer import main
+from trainkit.data.files import zstd
 from transformerlm.tokenizer import Tokenizer
 
 TEXT_CONFIG = "train_tokenizer_text.toml"
@@ -98,12 +99,13 @@ def test_the_same_corpus_gives_the_same_manifest_whatever_the_threads(train):
     assert {name: Path("made", name).read_bytes() for name in NAMES} == first
 
 
-def test_globs_files_gzip_and_standard_input_are_the_same_corpus(train, monkeypatch):
+def test_globs_files_compressed_files_and_standard_input_are_the_same_corpus(train, monkeypatch):
     Path("texts").mkdir()
     Path("texts/a.txt").write_text(CORPUS)
     Path("texts.gz").write_bytes(gzip.compress(CORPUS.encode()))
+    Path("texts.zst").write_bytes(zstd.compress(CORPUS.encode()))
     tokenizers = []
-    for data_files in ("texts/*.txt", "texts/a.txt", "texts.gz", "-"):
+    for data_files in ("texts/*.txt", "texts/a.txt", "texts.gz", "texts.zst", "-"):
         feed(monkeypatch, CORPUS.encode())
         outcome = train(data_files)
         assert outcome.code == 0, outcome.err

@@ -11,7 +11,7 @@ import json
 import lzma
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -104,21 +104,33 @@ def name_files(files: Sequence[str]) -> str:
 
 def open_decompressed(path: str) -> BinaryIO:
     """Open a file for reading, decompressed if it begins like gzip, bzip2, xz or zstandard."""
+    opener = _find_decompressor(path)
+    return opener(path) if opener else open(path, "rb")
+
+
+def is_compressed(path: str | Path) -> bool:
+    """Tell whether open_decompressed gives something else than the file's own bytes."""
+    return _find_decompressor(path) is not None
+
+
+def _find_decompressor(path: str | Path) -> Callable[[str], Any] | None:
     with open(path, "rb") as file:
         magic = file.read(6)
-    openers: dict[bytes, Callable[[str], Any]] = {
-        b"\x1f\x8b": gzip.open,
-        b"BZh": bz2.open,
-        b"\xfd7zXZ\x00": lzma.open,
-        b"\x28\xb5\x2f\xfd": zstd.open,
-        b"PK\x03\x04": _refuse_zip,
-    }
-    opener = next((opener for start, opener in openers.items() if magic.startswith(start)), None)
-    return opener(path) if opener else open(path, "rb")
+    return next((opener for start, opener in DECOMPRESSORS.items() if magic.startswith(start)), None)
 
 
 def _refuse_zip(path: str) -> Any:
     raise ValueError(f"{path}: zip archives hold several files; unpack it, and name what was in it")
+
+
+DECOMPRESSORS: Mapping[bytes, Callable[[str], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"\x28\xb5\x2f\xfd": zstd.open,
+    b"PK\x03\x04": _refuse_zip,
+}
+"""By the bytes that such files begin with."""
 
 
 def _read_lines(path: str, position: int, number: int) -> Iterator[Item]:
