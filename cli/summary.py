@@ -12,11 +12,12 @@ from torch import Tensor
 
 from cli.build import build_generation
 from cli.output import say
-from cli.sampling import generate_samples
+from cli.sampling import forget_samples_after, generate_samples, keep_samples
 from cli.sources import RowShape, build_train_batches, build_val_batches
 from config.roots import TrainConfig
 from config.sections.data import STORIES, DocumentsSection, PackedSection
 from trainkit.data.documents import Shard
+from trainkit.state import TrainState
 from transformerlm.checkpoint import LoadedModel
 from transformerlm.inference.predictor import Generation, Predictor
 from transformerlm.likelihood.held_out import count_bytes, row_passages
@@ -66,16 +67,18 @@ class HeldOut:
 
 
 def print_summary(
-    config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, folder: Path, tokens_seen: float
-) -> None:
-    """Score held-out rows, generate samples, print both, and keep them in the run folder."""
+    config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, folder: Path, state: TrainState
+) -> list[Line]:
+    """Score held-out rows, generate samples, print both, keep them in the run folder; returns the scores."""
     model.eval()
-    lines = [] if config.training.skip_validation else compare(config, model, tokenizer, int(tokens_seen))
+    lines = [] if config.training.skip_validation else compare(config, model, tokenizer, int(state.weight_seen))
     samples = []
     if config.sampling.prompts:
         predictor = Predictor(LoadedModel(model, tokenizer, config.objective.name, folder=None))
         settings = build_generation(config.sampling, model.shape)
         samples = generate_samples(predictor, config.sampling, settings)
+        forget_samples_after(folder, state.step - 1)
+        keep_samples(folder, state.step, config.sampling, samples)
     is_stories = isinstance(config.data, DocumentsSection) and config.data.dataset_name == STORIES
     valid_share = sum(stories.is_story(sample.text) for sample in samples) if samples and is_stories else None
     parts = [format_table(lines) if lines else "", format_samples(samples, valid_share)]
@@ -89,6 +92,7 @@ def print_summary(
         "samples_that_are_stories": valid_share,
     }
     (folder / SUMMARY_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return lines
 
 
 def compare(config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, tokens_seen: int) -> list[Line]:
@@ -146,19 +150,22 @@ def count_baseline(config: TrainConfig, tokenizer: Tokenizer, num_tokens: int) -
 
 
 def format_table(lines: list[Line]) -> str:
-    """Lay the comparison out as a table; "<=" marks bounds."""
+    """Lay the comparison out as a table."""
+    rows = tabulate(lines)
+    return "\n".join(f"{name:<14}" + "".join(f"{text:>12}" for text in texts) for name, *texts in rows)
+
+
+def tabulate(lines: list[Line]) -> list[list[str]]:
+    """Return the comparison as rows of text, the heading first; "<=" marks bounds."""
     has_stories = any(line.nats_per_story is not None for line in lines)
-    header = f"{'held-out text':<14}{'nats/token':>12}{'bits/byte':>12}" + (
-        f"{'nats/story':>12}" if has_stories else ""
-    )
-    rows = [header]
+    rows = [["held-out text", "nats/token", "bits/byte"] + (["nats/story"] if has_stories else [])]
     for line in lines:
         cells = [line.nats_per_token, line.bits_per_byte]
         cells += [line.nats_per_story] if line.nats_per_story is not None else []
         digits = [3, 3, 1]
         texts = [f"{'<= ' if line.is_bound else ''}{cell:.{d}f}" for cell, d in zip(cells, digits, strict=False)]
-        rows.append(f"{line.name:<14}" + "".join(f"{text:>12}" for text in texts))
-    return "\n".join(rows)
+        rows.append([line.name, *texts])
+    return rows
 
 
 def format_samples(samples: list[Generation], num_stories: int | None) -> str:

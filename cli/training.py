@@ -1,51 +1,29 @@
 """One training process: build everything from the configuration, train, and report."""
 
-import os
-import shlex
 from pathlib import Path
 
 import torch
 
-from cli.build import build_checkpoints, build_generation, build_objective, build_shape, build_trainer_settings
+from cli.build import build_checkpoints, build_objective, build_shape, build_trainer_settings
+from cli.callbacks import UNIT, finish_report, make_callbacks
 from cli.initial_weights import load_initial_weights
 from cli.output import prepare_streams, say
 from cli.resuming import CONFIG_FILE, describe_start, open_run
-from cli.sampling import SamplingCallback
 from cli.sources import RowShape, build_train_batches, build_val_batches, prefetched
 from cli.summary import print_summary
 from cli.tokens import load_tokenizer
-from config.io import dump_toml
 from config.roots import TrainConfig
-from trainkit.callbacks import Callback
 from trainkit.data.documents import Shard
 from trainkit.data.packing import Batches
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.evaluation import Validation
-from trainkit.logging.console import ConsoleLogger
-from trainkit.logging.jsonl import JsonlLogger
-from trainkit.logging.wandb import WandbLogger, WandbSettings
 from trainkit.settings import Task
 from trainkit.trainer import Trainer
-from transformerlm.checkpoint_description import TOKENIZER_FOLDER, write_description
-from transformerlm.models.shape import ModelShape
+from transformerlm.checkpoint_description import TOKENIZER_FOLDER
 from transformerlm.models.transformer import TransformerLM
 from transformerlm.objectives.base import LanguageObjective
 from transformerlm.tokenizer import Tokenizer
-
-UNIT = "tokens"
-
-
-class DescribeModel(Callback):
-    """Add to every checkpoint what is needed to use it without the training run."""
-
-    def __init__(self, config: TrainConfig, shape: ModelShape, tokenizer: Tokenizer) -> None:
-        self.config, self.shape, self.tokenizer = config, shape, tokenizer
-
-    def write_extras(self, folder: Path) -> None:
-        """Write the model's description, the tokenizer and the configuration."""
-        write_description(folder, self.shape, self.config.objective.name, self.tokenizer)
-        (folder / CONFIG_FILE).write_text(dump_toml(self.config), encoding="utf-8")
 
 
 def run_training(world: World, config: TrainConfig) -> int:
@@ -65,6 +43,7 @@ def run_training(world: World, config: TrainConfig) -> int:
     objective = build_objective(config.objective, tokenizer)
     rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
     batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
+    callbacks = make_callbacks(config, folder, tokenizer, model, world)
     with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:
         trainer = Trainer(
             Task(model, objective, source),
@@ -76,7 +55,7 @@ def run_training(world: World, config: TrainConfig) -> int:
                 objective.training_flops(model, shape.context_length),
             ),
             world,
-            make_callbacks(config, folder, tokenizer, model),
+            callbacks,
             build_checkpoints(config.checkpointing, folder),
             make_validation(config, tokenizer, rows, world),
         )
@@ -87,7 +66,8 @@ def run_training(world: World, config: TrainConfig) -> int:
             describe_run(trainer, objective, config, folder)
         result = trainer.fit()
     if world.is_first and result.stop_signal is None:
-        print_summary(config, trainer.model, tokenizer, folder, trainer.state.weight_seen)
+        summary = print_summary(config, trainer.model, tokenizer, folder, trainer.state)
+        finish_report(callbacks, summary)
     return result.exit_code
 
 
@@ -128,30 +108,6 @@ def describe_run(trainer: Trainer, objective: LanguageObjective, config: TrainCo
         f"{rows} x {config.model.context_length} tokens on {world.size} x {world.device.type}\n"
         f"{trainer.utilisation.describe(UNIT)}\nrun folder: {folder}"
     )
-
-
-def make_callbacks(config: TrainConfig, folder: Path, tokenizer: Tokenizer, model: TransformerLM) -> list[Callback]:
-    """Return what accompanies the run; metrics.jsonl always does."""
-    # The run's own configuration, not the file it started from: that lacks what --set changed.
-    resume = f"transformerlm-train --config {shlex.quote(str(folder / CONFIG_FILE))}"
-    if not config.checkpointing.auto_resume:
-        resume += f" --set {shlex.quote(f'checkpointing.resume_from={folder}')}"
-    callbacks: list[Callback] = [
-        DescribeModel(config, model.shape, tokenizer),
-        JsonlLogger(folder / "metrics.jsonl", UNIT),
-    ]
-    if "console" in config.logging.backends:
-        callbacks.append(ConsoleLogger(UNIT, resume))
-    if "wandb" in config.logging.backends:
-        os.environ.setdefault("WANDB_MODE", config.wandb.mode)
-        settings = WandbSettings(
-            config.wandb.project, config.wandb.entity or None, folder.name, config.model_dump(mode="json")
-        )
-        callbacks.append(WandbLogger(settings, folder, UNIT))
-    if config.sampling.every and config.sampling.prompts:
-        generation = build_generation(config.sampling, model.shape)
-        callbacks.append(SamplingCallback(model, tokenizer, config.objective.name, config.sampling, generation))
-    return callbacks
 
 
 def make_validation(config: TrainConfig, tokenizer: Tokenizer, rows: RowShape, world: World) -> Validation | None:

@@ -111,6 +111,13 @@ class TrainConfig(Section):
         """Require a cache that fits the model's attention."""
         return _wrong_cache(cache, objective)
 
+    @rule("logging.activation_norms", "training.compile")
+    def activations_are_seen(activation_norms: bool, compile: bool) -> str | None:
+        """Refuse to listen in on a compiled model, which does not call its parts."""
+        if activation_norms and compile:
+            return "a compiled model does not show its activations; set training.compile = false, or leave this out"
+        return None
+
     @rule("ddp.backend", "training.device")
     def backend_fits_the_device(backend: str, device: str) -> str | None:
         """Refuse nccl, which talks between GPUs only, on CPUs."""
