@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from cli import bench_infer, bench_tokenizer, infer, sweep, train, train_tokenizer
+from cli import bench_infer, bench_tokenizer, bench_train, infer, sweep, train, train_tokenizer
 from cli.command import report
 
 COMMANDS = {
@@ -15,6 +15,7 @@ COMMANDS = {
     "cli.infer": "infer.toml",
     "cli.train_tokenizer": "train_tokenizer.toml",
     "cli.bench_infer": "bench_infer.toml",
+    "cli.bench_train": "bench_train.toml",
     "cli.sweep": "sweep_infer.toml",
     "cli.bench_tokenizer": "bench_tokenizer.toml",
 }
@@ -54,7 +55,7 @@ def test_printed_configuration_can_be_fed_back_and_needs_no_torch(module, config
     assert probe(module, "--config", "again.toml", "--print-config").startswith(toml)
 
 
-@pytest.mark.parametrize("module", [train, infer, train_tokenizer, bench_infer, bench_tokenizer, sweep])
+@pytest.mark.parametrize("module", [train, infer, train_tokenizer, bench_infer, bench_tokenizer, bench_train, sweep])
 def test_a_missing_configuration_is_a_usage_error(module, run):
     outcome = run(module.main, "trian.toml")
     assert outcome.code == 2
