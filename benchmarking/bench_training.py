@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from benchmarking.bench_infer_latency import spread
 from benchmarking.memory_of_step import memory_of_step
-from benchmarking.step_times import StepTimes
+from benchmarking.step_times import StepTimes, spread
 from benchmarking.training_contenders import Contender
 from benchmarking.training_workload import Workload
 from transformerlm.models.transformer import TransformerLM

@@ -84,3 +84,9 @@ class MarkSteps(Callback):
     def on_train_end(self, step: int) -> None:
         """Mark the end."""
         self.timer.mark_step()
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 10th and 90th percentile (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[round(0.1 * (len(ordered) - 1))], ordered[round(0.9 * (len(ordered) - 1))]

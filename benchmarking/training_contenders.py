@@ -81,12 +81,29 @@ class OurLoop:
 
     def run(self, steps: int) -> StepTimes:
         """Let the loop run for some more steps."""
-        self._trainer.max_steps = self._trainer.state.step + steps
         with recorded_by(self._timer):
-            result = self._trainer.fit()
-        if result.stop_signal is not None:
-            raise KeyboardInterrupt
+            self.train(steps)
         return self._timer.take()
+
+    def train(self, steps: int) -> None:
+        """Do the same, and let named ranges go where they went before."""
+        self._trainer.max_steps = self._trainer.state.step + steps
+        if self._trainer.fit().stop_signal is not None:
+            raise KeyboardInterrupt
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next steps depend on."""
+        state = self._trainer.state
+        parts = {"model": state.model, "optimizer": state.optimizer, "guard": state.guard, "source": self._source}
+        return {"step": state.step, **{name: part.state_dict() for name, part in parts.items()}}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned."""
+        state = self._trainer.state
+        state.step = saved["step"]
+        parts = {"model": state.model, "optimizer": state.optimizer, "guard": state.guard, "source": self._source}
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
 
     def close(self) -> None:
         """Stop reading ahead."""

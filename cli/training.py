@@ -13,6 +13,7 @@ from cli.sources import RowShape, build_train_batches, build_val_batches, prefet
 from cli.summary import print_summary
 from cli.tokens import load_tokenizer
 from config.roots import TrainConfig
+from profiling.layers import name_layers
 from trainkit.data.documents import Shard
 from trainkit.data.packing import Batches
 from trainkit.distributed.parallel import World
@@ -40,6 +41,7 @@ def run_training(world: World, config: TrainConfig) -> int:
         begun_from = load_initial_weights(model, config.training.init_from, tokenizer)
         if world.is_first:
             say(begun_from)
+    name_layers(model.blocks)  # for Nsight Systems, if the environment asks for it
     objective = build_objective(config.objective, tokenizer)
     rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
     batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))

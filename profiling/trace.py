@@ -41,7 +41,7 @@ def make_profiler(has_memory: bool = False) -> "profile":
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)
-    return profile(activities=activities, profile_memory=has_memory)
+    return profile(activities=activities, profile_memory=has_memory, acc_events=True)
 
 
 @contextmanager

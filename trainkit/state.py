@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainkit.checkpointing.rng import capture_rng, restore_rng
@@ -136,6 +134,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
     Raises CheckpointError naming the tensors that are missing, unknown or of another shape.
     """
+    from safetensors import SafetensorError  # training without checkpoints needs no safetensors
+    from safetensors.torch import load_file
+
     try:
         saved = load_file(path)
     except (OSError, SafetensorError) as error:

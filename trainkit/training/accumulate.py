@@ -103,7 +103,8 @@ class Accumulator:
 
 def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float | None) -> Tensor:
     """Limit the global norm of the gradients, in place, and return the norm before as [] on their device."""
-    return nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm)
+    with nvtx_range("clip"):
+        return nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm)
 
 
 def scale_gradients(parameters: Sequence[nn.Parameter], factor: Tensor) -> None:
