@@ -16,6 +16,7 @@ from trainkit.distributed.parallel import World
 from trainkit.environment import describe_environment
 from trainkit.logging.console import ConsoleLogger
 from trainkit.logging.jsonl import JsonlLogger
+from trainkit.logging.step_trace import StepTrace
 from trainkit.logging.tensorboard import TensorboardLogger
 from trainkit.logging.wandb import WandbLogger, WandbSettings
 from trainkit.norms import NormRecorder
@@ -59,6 +60,9 @@ def make_callbacks(
         callbacks.append(WandbLogger(make_wandb_settings(config, folder, world), folder, UNIT))
     if "tensorboard" in config.logging.backends:
         callbacks.append(TensorboardLogger(folder / "tensorboard", UNIT))
+    if config.training.profile_steps:
+        first, last = config.training.profile_steps
+        callbacks.append(StepTrace(folder, (first, last), () if config.training.compile else model.blocks))
     if config.logging.weight_norms or config.logging.activation_norms:
         watched = config.logging.weight_norms, config.logging.activation_norms
         callbacks.append(NormRecorder(name_parts(model), config.logging.log_every, *watched))
