@@ -195,6 +195,8 @@ def check_weights(model: nn.Module, path: Path) -> None:
 
 def _copy_file(path: Path, targets: Mapping[str, Tensor]) -> None:
     """Copy one tensor after the other: a model may be larger than what is left of this process's memory."""
+    from safetensors import safe_open
+
     with safe_open(path, framework="pt") as file:
         for name, target in targets.items():
             restore_tensor(target, file.get_tensor(name))
