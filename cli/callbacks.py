@@ -9,7 +9,6 @@ from torch import nn
 
 from cli.resuming import CONFIG_FILE
 from cli.sampling import SamplingCallback
-from cli.summary import Line, tabulate
 from config.io import dump_toml
 from config.roots import TrainConfig
 from trainkit.callbacks import Callback
@@ -108,12 +107,12 @@ def make_report_facts(config: TrainConfig, folder: Path, model: TransformerLM, w
     return ReportFacts(folder.name, about, UNIT, dump_toml(config), describe_environment(world))
 
 
-def finish_report(callbacks: list[Callback], lines: list[Line]) -> None:
+def finish_report(callbacks: list[Callback], table: list[list[str]]) -> None:
     """Write the report once more, with the closing figures and the last samples."""
     report = next((callback for callback in callbacks if isinstance(callback, RunReport)), None)
     if report is None:
         return
-    if lines:
-        heading, *rows = tabulate(lines)
+    if table:
+        heading, *rows = table
         report.table = FiguresTable("Held-out text", ["", *heading[1:]], rows)
     report.write()

@@ -31,7 +31,8 @@ examples:
       which learning rate?  --find-batch-size answers: which micro-batch fits into memory?
 
 Everything goes into runs/<name>/: config.toml, tokenizer/, metrics.jsonl, report.html, checkpoints/, summary.json.
-Ctrl-C finishes the step, saves, and says how to resume; a second Ctrl-C aborts.
+Ctrl-C finishes the step, saves, and says how to resume; a second Ctrl-C aborts. So do SIGTERM and SIGUSR1, with exit
+code 75: saved, resume me. With --set checkpointing.auto_resume=true the same command line goes on.
 """,
 )
 

@@ -143,6 +143,11 @@ class TrainState:
 
     def _read_optimizer(self, path: Path) -> None:
         saved = _load(path)
+        if "param_groups" in saved["optimizer"]:
+            raise CheckpointError(
+                f"checkpoint {path.parent}: optimizer.pt was written by an earlier version, which did not name the "
+                "parameters in it; finish this run with that version, or start a new one (its weights still generate)"
+            )
         try:
             restore_optimizer(self.model, self.optimizer, saved["optimizer"])
         except (KeyError, ValueError, RuntimeError) as error:

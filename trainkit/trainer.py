@@ -66,12 +66,8 @@ class Trainer:
         self.source = task.source
         self.model = task.model
         self.precision = Precision(settings.precision, self.world.device)
-        self.prepared = prepare_model(
-            self.model,
-            task.blocks,
-            self.world,
-            Strategy(settings.strategy, settings.recompute_blocks, settings.compile, self.precision.dtype),
-        )
+        strategy = Strategy(settings.strategy, settings.recompute_blocks, settings.compile, self.precision.dtype)
+        self.prepared = prepare_model(self.model, task.blocks, self.world, strategy)
         self.parameters = trained_parameters(self.model)
         self.averages = AveragedWeights(self.model, settings.average_decay) if settings.average_decay else None
         self.state = TrainState(

@@ -1,4 +1,4 @@
-"""Load the part of a checkpoint that is a language model: weights, shape, objective, tokenizer.
+"""Load and save the part of a checkpoint that is a language model: weights, shape, objective, tokenizer.
 
 The layout of the folder is told in checkpoint_description.py.
 """
@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from transformerlm.checkpoint_description import (
@@ -18,8 +18,10 @@ from transformerlm.checkpoint_description import (
     TOKENIZER_FOLDER,
     WEIGHTS_FILE,
     CheckpointError,
+    check_intact,
     find_checkpoint,
     read_description,
+    write_description,
 )
 from transformerlm.models.transformer import TransformerLM
 from transformerlm.tokenizer import Tokenizer
@@ -50,7 +52,10 @@ def load_model(path: Path | str, device: torch.device | str = "cpu", weights: We
     shape, objective = read_description(folder)
     tokenizer = Tokenizer.load(folder / TOKENIZER_FOLDER)
     model = TransformerLM(shape)
-    load_weights(model, choose_weights(folder, weights))
+    weights_path = choose_weights(folder, weights)
+    if weights_path.is_file():
+        check_intact(weights_path)
+    load_weights(model, weights_path)
     return LoadedModel(model.to(device).eval(), tokenizer, objective, folder)
 
 
@@ -63,6 +68,15 @@ def choose_weights(folder: Path, weights: WeightsName) -> Path:
             'checkpoint.weights = "trained"'
         )
     return averaged if weights != "trained" and averaged.is_file() else folder / WEIGHTS_FILE
+
+
+def save_model(loaded: LoadedModel, folder: Path) -> None:
+    """Write a model so that load_model reads it; the folder must exist. Optimizer and data position are a run's own."""
+    weights = {name: weight.contiguous() for name, weight in loaded.model.state_dict().items()}
+    if loaded.model.shape.tie_embeddings:
+        del weights["head.weight"]  # load_weights finds it in the embedding
+    save_file(weights, folder / WEIGHTS_FILE)
+    write_description(folder, loaded.model.shape, loaded.objective, loaded.tokenizer)
 
 
 def load_weights(model: TransformerLM, path: Path) -> None:

@@ -15,6 +15,9 @@ class TrainingSection(Section):
 
     max_steps: PositiveInt
     """Length of the training [optimizer steps]."""
+    init_from: str = ""
+    """Begin from the weights of this run or checkpoint folder, of the same model shape and tokenizer, whatever its
+    objective; empty: begin from random weights. (To continue a run, see checkpointing.resume_from.)"""
     batch_size: PositiveInt
     """Sequences per rank and micro-step."""
     grad_accum_steps: PositiveInt = 1

@@ -61,6 +61,17 @@ def collect(trainer: Any) -> dict[str, Any]:
     return {"weights": weights, "averages": averages, "optimizer": optimizer, "rng": {"rng": torch.get_rng_state()}}
 
 
+def train_with_and_without_evaluations(world: World) -> list[dict[str, torch.Tensor]]:
+    """Return the weights of a run whose averages are evaluated after each step, and of one that never evaluates."""
+    found = []
+    for validation in (Validation(make_batches=lambda: [global_batch(100)], every=1, max_batches=1), None):
+        changes = {"max_steps": 4, "average_decay": 0.9}
+        trainer = make_deep_trainer(world, Cell(strategy="fsdp"), changes=changes, validation=validation)
+        trainer.fit()
+        found.append({name: whole(parameter) for name, parameter in trainer.model.named_parameters()})
+    return found
+
+
 def evaluate_uneven(world: World, strategy: str, batches_by_rank: list[int]) -> tuple[float, float, int]:
     """Evaluate with a different number of batches on each rank."""
     batches = [global_batch(10 * world.rank + index) for index in range(batches_by_rank[world.rank])]

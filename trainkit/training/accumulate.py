@@ -88,6 +88,7 @@ class Accumulator:
             rng=make_generator(self.world.device, self.seed, "step", step),
             first_row=(index * self.world.size + self.world.rank) * rows,
             total_rows=rows * self.world.size * micro_batches,
+            step=step,
         )
 
     def _reduce(self, outputs: Sequence[StepOutput], stop_signal: Signals | None) -> StepTotals:

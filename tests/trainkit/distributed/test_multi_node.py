@@ -104,7 +104,7 @@ def wait_until(condition, hosts: list[Host], what: str) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_host_dies_and_returns_and_the_run_continues_from_its_last_checkpoint(hosts, tmp_path, run_ranks):
     folder = tmp_path / "shared"
     folder.mkdir()

@@ -11,6 +11,7 @@ from sharding_workers import (
     refuse,
     step_by_device_work_alone,
     train_and_resume,
+    train_with_and_without_evaluations,
 )
 
 from trainkit.distributed.parallel import World
@@ -53,6 +54,7 @@ def test_a_run_may_go_on_under_the_other_strategy(first, then, optimizer, run_ra
                 torch.testing.assert_close(rank["resumed"][part][name], expected, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_one_process_reads_the_weights_of_a_sharded_run(run_ranks, tmp_path):
     cell = Cell(strategy="fsdp")
     rank = successes(run_ranks(train_and_resume, 2, str(tmp_path), cell, cell))[0]
@@ -63,12 +65,19 @@ def test_one_process_reads_the_weights_of_a_sharded_run(run_ranks, tmp_path):
         assert all(torch.equal(saved[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_ranks_with_different_numbers_of_validation_batches_evaluate_a_sharded_model(run_ranks):
     alone = successes(run_ranks(evaluate_uneven, 2, "ddp", [3, 0]))[0]
     for rank in successes(run_ranks(evaluate_uneven, 2, "fsdp", [3, 0])):
         assert rank == pytest.approx(alone)
 
 
+def test_evaluating_the_average_of_a_sharded_model_leaves_no_trace_in_training(run_ranks):
+    for evaluated, undisturbed in successes(run_ranks(train_with_and_without_evaluations, 2)):
+        assert [name for name, tensor in undisturbed.items() if not torch.equal(evaluated[name], tensor)] == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_bad_step_leaves_sharded_parameters_alone_without_asking_the_host(optimizer, run_ranks):
     for found in successes(run_ranks(step_by_device_work_alone, 2, optimizer)):
