@@ -1,12 +1,12 @@
 """The machine that computes: its name, and how fast it moves bytes and multiplies, measured in the same run."""
 
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+
+from trainkit.environment import processor_name
 
 READ_BYTES = 256 * 2**20
 MATRIX_WIDTH = {"cpu": 1536, "cuda": 8192}
@@ -45,15 +45,6 @@ def inspect_machine(device: torch.device, dtype: torch.dtype = torch.float32) ->
         return Machine(f"{gpu}, torch {torch.__version__}", *measure_peaks(device, dtype), is_measured=True)
     name = f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     return Machine(name, *measure_peaks(device, dtype), is_measured=True)
-
-
-def processor_name() -> str:
-    """Return what the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def measure_peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:

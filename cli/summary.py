@@ -12,11 +12,12 @@ from torch import Tensor
 
 from cli.build import build_generation
 from cli.output import say
-from cli.sampling import generate_samples
+from cli.sampling import forget_samples_after, generate_samples, keep_samples
 from cli.sources import RowShape, build_train_batches, build_val_batches
 from config.roots import TrainConfig
 from config.sections.data import DataSection, DocumentsSection, PackedSection
 from trainkit.data.documents import Shard
+from trainkit.state import TrainState
 from transformerlm.checkpoint import LoadedModel
 from transformerlm.inference.predictor import Generation, Predictor
 from transformerlm.likelihood.held_out import count_bytes, row_passages
@@ -43,6 +44,8 @@ class Line:
     bits_per_byte: float
     nats_per_document: float | None
     is_bound: bool = False
+    document_unit: str = "document"
+    """What a document is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +68,26 @@ class HeldOut:
         per_document = None
         if self.language is not None and self.truth_nats is not None:
             per_document = nats / self.truth_nats * self.language.entropy_nats()
-        return Line(name, per_token, nats / math.log(2) / max(1, self.num_bytes), per_document, is_bound)
+        unit = "document" if self.language is None else self.language.unit
+        return Line(name, per_token, nats / math.log(2) / max(1, self.num_bytes), per_document, is_bound, unit)
 
 
 def print_summary(
-    config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, folder: Path, tokens_seen: float
-) -> None:
-    """Score held-out rows, generate samples, print both, and keep them in the run folder."""
+    config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, folder: Path, state: TrainState
+) -> list[Line]:
+    """Score held-out rows, generate samples, print both, keep them in the run folder; returns the scores."""
     model.eval()
-    lines = [] if config.training.skip_validation else compare(config, model, tokenizer, int(tokens_seen))
+    lines = [] if config.training.skip_validation else compare(config, model, tokenizer, int(state.weight_seen))
     samples = []
     if config.sampling.prompts:
         predictor = Predictor(LoadedModel(model, tokenizer, config.objective.name, folder=None))
         settings = build_generation(config.sampling, model.shape)
         samples = generate_samples(predictor, config.sampling, settings)
+        forget_samples_after(folder, state.step - 1)
+        keep_samples(folder, state.step, config.sampling, samples)
     language = find_language(config.data)
-    parts = [format_table(lines, language.unit if language else "") if lines else ""]
     valid_share = sum(language.contains(sample.text) for sample in samples) if samples and language else None
-    parts.append(format_samples(samples, valid_share, language))
+    parts = [format_table(lines) if lines else "", format_samples(samples, valid_share, language)]
     parts.append(
         f"generate more: transformerlm-infer --config config/resources/infer.toml --set checkpoint.path={folder}"
     )
@@ -93,6 +98,7 @@ def print_summary(
         "samples_of_the_language": valid_share,
     }
     (folder / SUMMARY_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return lines
 
 
 def compare(config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, tokens_seen: int) -> list[Line]:
@@ -155,18 +161,25 @@ def count_baseline(config: TrainConfig, tokenizer: Tokenizer, num_tokens: int) -
     return NgramBaseline.count(np.concatenate([piece.numpy() for piece in pieces]), tokenizer.vocab_size)
 
 
-def format_table(lines: list[Line], unit: str) -> str:
-    """Lay the comparison out as a table; "<=" marks bounds.  unit: what a document is called."""
-    has_documents = any(line.nats_per_document is not None for line in lines)
-    titles = ["nats/token", "bits/byte"] + ([f"nats/{unit}"] if has_documents else [])
-    widths = [max(12, len(title) + 2) for title in titles]
-    rows = [f"{'held-out text':<14}" + "".join(f"{t:>{w}}" for t, w in zip(titles, widths, strict=True))]
+def format_table(lines: list[Line]) -> str:
+    """Lay the comparison out as a table."""
+    heading, *rows = tabulate(lines)
+    widths = [max(12, len(title) + 2) for title in heading[1:]]
+    return "\n".join(
+        f"{name:<14}" + "".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
+        for name, *texts in (heading, *rows)
+    )
+
+
+def tabulate(lines: list[Line]) -> list[list[str]]:
+    """Return the comparison as rows of text, the heading first; "<=" marks bounds."""
+    units = [f"nats/{line.document_unit}" for line in lines[:1] if line.nats_per_document is not None]
+    rows = [["held-out text", "nats/token", "bits/byte", *units]]
     for line in lines:
         cells = [f"{line.nats_per_token:.3f}", f"{line.bits_per_byte:.3f}"]
         cells += [f"{line.nats_per_document:.1f}"] if line.nats_per_document is not None else []
-        texts = [("<= " if line.is_bound else "") + cell for cell in cells]
-        rows.append(f"{line.name:<14}" + "".join(f"{t:>{w}}" for t, w in zip(texts, widths, strict=True)))
-    return "\n".join(rows)
+        rows.append([line.name, *(("<= " if line.is_bound else "") + cell for cell in cells)])
+    return rows
 
 
 def format_samples(samples: list[Generation], num_valid: int | None, language: KnownLanguage | None) -> str:

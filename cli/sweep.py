@@ -35,14 +35,14 @@ def sweep(config: "SweepConfig", options: argparse.Namespace) -> int:
     """Run every combination, write lines as they come and the page at the end; returns the exit code."""
     from tqdm import tqdm
 
-    from benchmarking.machine import processor_name
     from benchmarking.pareto_page import write_pareto_page
     from benchmarking.sweep import format_results, make_grid, run_cell
     from cli.build import build_generation
+    from trainkit.environment import processor_name
     from transformerlm.inference.predictor import Predictor
     from transformerlm.utils.dtypes import cast_weights
 
-    predictor = Predictor.from_checkpoint(config.checkpoint.path, config.inference.device)
+    predictor = Predictor.from_checkpoint(config.checkpoint.path, config.inference.device, config.checkpoint.weights)
     cast_weights(predictor.model, config.inference.precision)
     base, section = build_generation(config.inference, predictor.model.shape), config.sweep
     lists = {key: values for key, values in section.grid().items() if values is not None}

@@ -1,92 +1,58 @@
 """One training process: build everything from the configuration, train, and report."""
 
-import os
-import shlex
-from datetime import datetime
+import warnings
 from pathlib import Path
 
-import torch
-
-from cli.build import build_generation, build_objective, build_shape, build_trainer_settings
-from cli.initial_weights import load_initial_weights
+from cli.build import build_checkpoints
+from cli.callbacks import UNIT, finish_report, make_callbacks
+from cli.lending import lend_model
 from cli.output import prepare_streams, say
-from cli.sampling import SamplingCallback
-from cli.sources import RowShape, build_train_batches, build_val_batches, prefetched
+from cli.resuming import CONFIG_FILE, describe_start, open_run
+from cli.sources import RowShape, build_val_batches
 from cli.summary import print_summary
+from cli.task import open_task, row_shape, trainer_settings, training_flops
 from cli.tokens import load_tokenizer
-from config.io import dump_toml
 from config.roots import TrainConfig
-from trainkit.callbacks import Callback
-from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint, verify_checkpoint
 from trainkit.data.documents import Shard
 from trainkit.data.packing import Batches
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.evaluation import Validation
-from trainkit.logging.console import ConsoleLogger
-from trainkit.logging.jsonl import JsonlLogger
-from trainkit.logging.wandb import WandbLogger, WandbSettings
-from trainkit.run_folder import open_run_folder
 from trainkit.settings import Task
 from trainkit.trainer import Trainer
-from transformerlm.checkpoint_description import TOKENIZER_FOLDER, read_description, write_description
-from transformerlm.models.shape import ModelShape
-from transformerlm.models.transformer import TransformerLM
-from transformerlm.objectives.base import LanguageObjective
+from transformerlm.checkpoint_description import TOKENIZER_FOLDER
 from transformerlm.tokenizer import Tokenizer
-
-UNIT = "tokens"
-CONFIG_FILE = "config.toml"
-
-
-class DescribeModel(Callback):
-    """Add to every checkpoint what is needed to use it without the training run."""
-
-    def __init__(self, config: TrainConfig, shape: ModelShape, tokenizer: Tokenizer) -> None:
-        self.config, self.shape, self.tokenizer = config, shape, tokenizer
-
-    def write_extras(self, folder: Path) -> None:
-        """Write the model's description, the tokenizer and the configuration."""
-        write_description(folder, self.shape, self.config.objective.name, self.tokenizer)
-        (folder / CONFIG_FILE).write_text(dump_toml(self.config), encoding="utf-8")
 
 
 def run_training(world: World, config: TrainConfig) -> int:
     """Train on one rank; returns the exit code."""
     prepare_streams()
+    # The model's logits are a view of the padded ones, and no objective writes into them.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     tokenizer = load_tokenizer(config.data.tokenizer)
     check_prompts(config, tokenizer)
-    resumed_from = find_resumed(config, tokenizer)
-    shape = build_shape(config.model, config.objective)
-    torch.manual_seed(config.training.seed)
-    model = TransformerLM(shape)
-    if config.training.init_from and resumed_from is None:
-        begun_from = load_initial_weights(model, config.training.init_from, tokenizer)
-        if world.is_first:
-            say(begun_from)
-    folder = open_run(world, config, resumed_from)
-    objective = build_objective(config.objective, tokenizer)
-    rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
-    batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
-    with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:
+    place = open_run(world, config, tokenizer)
+    folder = place.folder
+    with open_task(config, tokenizer, world, begins_anew=place.resumed_from is None) as task:
+        callbacks = make_callbacks(config, folder, tokenizer, task.model, world, lambda: lend_model(trainer))
         trainer = Trainer(
-            Task(model, objective, source),
-            build_trainer_settings(
-                config.training, config.optimizer, config.logging.log_every, config.checkpointing.every
-            ),
+            task,
+            trainer_settings(config, task),
             world,
-            make_callbacks(config, folder, tokenizer, model),
-            CheckpointManager(folder / "checkpoints", config.checkpointing.keep_last, run=folder),
-            make_validation(config, tokenizer, rows, world),
+            callbacks,
+            build_checkpoints(config.checkpointing, folder),
+            make_validation(config, tokenizer, row_shape(config, task.objective), world),
         )
-        if resumed_from is not None:
-            trainer.resume(resumed_from)
+        if place.resumed_from is not None:
+            trainer.resume(place.resumed_from)
         if world.is_first:
             write_run_files(folder, config, tokenizer)
-            describe_run(trainer, objective, config, folder)
+            describe_run(trainer, task, config, folder)
         result = trainer.fit()
-    if world.is_first and result.stop_signal is None:
-        print_summary(config, trainer.model, tokenizer, folder, trainer.state.weight_seen)
+    if result.stop_signal is None and (world.is_first or trainer.prepared.is_sharded):
+        with lend_model(trainer) as lent:
+            if lent is not None:
+                finish_report(callbacks, print_summary(config, lent, tokenizer, folder, trainer.state))
     return result.exit_code
 
 
@@ -102,100 +68,30 @@ def check_prompts(config: TrainConfig, tokenizer: Tokenizer) -> None:
             )
 
 
-def find_resumed(config: TrainConfig, tokenizer: Tokenizer) -> Path | None:
-    """Return the checkpoint folder to continue from, if any.
-
-    Raises CheckpointError if it is not there, ValueError if it learned something else.
-    """
-    wanted = config.checkpointing.resume_from
-    if not wanted:
-        return None
-    path = Path(config.logging.runs_path) / "latest" if wanted == "latest" else Path(wanted)
-    folder = find_checkpoint(path).resolve()
-    if folder.is_relative_to(Path.cwd()):  # shorter in everything that is printed from here on
-        folder = folder.relative_to(Path.cwd())
-    verify_checkpoint(folder)
-    _, objective = read_description(folder)
-    if objective != config.objective.name:
-        raise ValueError(
-            f'checkpointing.resume_from: {folder} was trained with objective.name = "{objective}", and this run has '
-            f'"{config.objective.name}"; resume with the run\'s own config.toml, or start a new run'
-        )
-    if Tokenizer.load(folder / TOKENIZER_FOLDER) != tokenizer:
-        raise ValueError(
-            f"checkpointing.resume_from: {folder} was trained with another tokenizer; point [data.tokenizer] at "
-            f"{folder / TOKENIZER_FOLDER}, or start a new run"
-        )
-    return folder
-
-
-def open_run(world: World, config: TrainConfig, resumed_from: Path | None) -> Path:
-    """Create the run's folder, or reopen the one that holds the checkpoint; the same on every rank."""
-    folder, error = None, None
-    if world.is_first:
-        try:
-            if resumed_from is not None and resumed_from.parent.name == "checkpoints":
-                run = resumed_from.parent.parent
-                folder = open_run_folder(run.parent, run.name, is_resumed=True)
-            else:
-                name = config.logging.run_name or f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{config.objective.name}"
-                folder = open_run_folder(Path(config.logging.runs_path), name)
-        except ValueError as problem:
-            error = problem
-    folder, error = gather_objects((folder, error), world)[0]
-    if error is not None:
-        raise error
-    return folder
-
-
 def write_run_files(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> None:
     """Keep the resolved configuration and the tokenizer beside the metrics; a full disk leaves the former ones.
 
     The configuration is written as that of a new run: training it again repeats the run, however often it was resumed.
     """
-    started_anew = config.checkpointing.model_copy(update={"resume_from": ""})
     temporary = folder / f".{CONFIG_FILE}.partial"
-    temporary.write_text(dump_toml(config.model_copy(update={"checkpointing": started_anew})), encoding="utf-8")
+    temporary.write_text(describe_start(config), encoding="utf-8")
     temporary.replace(folder / CONFIG_FILE)
     if not (folder / TOKENIZER_FOLDER).exists():
         tokenizer.save(folder / TOKENIZER_FOLDER)
 
 
-def describe_run(trainer: Trainer, objective: LanguageObjective, config: TrainConfig, folder: Path) -> None:
-    """Say in two lines what is about to be trained."""
+def describe_run(trainer: Trainer, task: Task, config: TrainConfig, folder: Path) -> None:
+    """Say in three lines what is about to be trained, and how its MFU comes about."""
     model, world, steps_done = trainer.model, trainer.world, trainer.state.step
     if steps_done >= config.training.max_steps:
         say(f"already at step {steps_done} of {config.training.max_steps}: raise training.max_steps to train on")
-    flops = objective.training_flops(model, config.model.context_length)
     rows = config.training.batch_size * config.training.grad_accum_steps * world.size
     say(
         f"{config.objective.name} model, {model.parameter_count() / 1e6:.2f} M parameters, "
-        f"{flops / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of {rows} x "
-        f"{config.model.context_length} tokens on {world.size} x {world.device.type}\nrun folder: {folder}"
+        f"{training_flops(config, task) / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of "
+        f"{rows} x {config.model.context_length} tokens on {world.size} x {world.device.type}\n"
+        f"{trainer.utilisation.describe(UNIT)}\nrun folder: {folder}"
     )
-
-
-def make_callbacks(config: TrainConfig, folder: Path, tokenizer: Tokenizer, model: TransformerLM) -> list[Callback]:
-    """Return what accompanies the run; metrics.jsonl always does."""
-    # The run's own configuration, not the file it started from: that lacks what --set changed.
-    own_config, resume_from = shlex.quote(str(folder / CONFIG_FILE)), f"checkpointing.resume_from={folder}"
-    resume = f"transformerlm-train --config {own_config} --set {shlex.quote(resume_from)}"
-    callbacks: list[Callback] = [
-        DescribeModel(config, model.shape, tokenizer),
-        JsonlLogger(folder / "metrics.jsonl", UNIT),
-    ]
-    if "console" in config.logging.backends:
-        callbacks.append(ConsoleLogger(UNIT, resume))
-    if "wandb" in config.logging.backends:
-        os.environ.setdefault("WANDB_MODE", config.wandb.mode)
-        settings = WandbSettings(
-            config.wandb.project, config.wandb.entity or None, folder.name, config.model_dump(mode="json")
-        )
-        callbacks.append(WandbLogger(settings, folder, UNIT))
-    if config.sampling.every and config.sampling.prompts:
-        generation = build_generation(config.sampling, model.shape)
-        callbacks.append(SamplingCallback(model, tokenizer, config.objective.name, config.sampling, generation))
-    return callbacks
 
 
 def make_validation(config: TrainConfig, tokenizer: Tokenizer, rows: RowShape, world: World) -> Validation | None:

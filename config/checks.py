@@ -13,6 +13,8 @@ from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
     EvalConfig,
+    ExportConfig,
+    ImportConfig,
     InferConfig,
     PrepareDataConfig,
     SweepConfig,
@@ -24,7 +26,7 @@ from config.sections.data import STANDARD_INPUT, DataSection, MegatronSection, T
 from config.sections.tokenizer import END_OF_TEXT, MASK
 from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
 
-NEWEST_RUN = "latest"  # of checkpointing.resume_from
+OF_NEWEST_RUN = ("latest", "best")  # of checkpointing.resume_from
 
 
 def check_files(config: Section) -> list[str]:
@@ -45,8 +47,11 @@ def check_files(config: Section) -> list[str]:
             return [*([] if data is None else _check_data_files(data.data_files)), *questions]
         case BenchTokenizerConfig(benchmark=benchmark):
             return list(_check_benchmark(benchmark))
-        case InferConfig() | BenchInferConfig() | SweepConfig() if config.checkpoint is not None:
+        case InferConfig() | BenchInferConfig() | SweepConfig() | ExportConfig() if config.checkpoint is not None:
             return list(_check_checkpoint(config.checkpoint.path))
+        case ImportConfig(importing=importing) if not Path(importing.path).exists():
+            where = _beside(importing.path)
+            return [f"importing.path: no such file or folder: {importing.path}{where}; correct the path"]
     return []
 
 
@@ -125,8 +130,10 @@ def _check_data_files(data_files: str | tuple[str, ...] | Mapping[str, Any] | No
 
 def _check_resume(config: TrainConfig) -> Iterator[str]:
     wanted, runs = config.checkpointing.resume_from, Path(config.logging.runs_path)
-    path = runs / NEWEST_RUN if wanted == NEWEST_RUN else Path(wanted)
-    if wanted and not path.exists():
+    named = config.logging.run_name
+    newest = runs / named if named and (runs / named).exists() else runs / "latest"
+    path = newest if wanted in OF_NEWEST_RUN else Path(wanted)
+    if wanted and "://" not in wanted and not path.exists():
         yield f'checkpointing.resume_from: no run or checkpoint at {path}; set it to "" to start anew'
 
 

@@ -9,6 +9,8 @@ from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
     EvalConfig,
+    ExportConfig,
+    ImportConfig,
     InferConfig,
     PrepareDataConfig,
     SweepConfig,
@@ -25,6 +27,8 @@ COMMANDS: dict[str, type[Section]] = {
     "transformerlm-prepare-data": PrepareDataConfig,
     "transformerlm-bench-infer": BenchInferConfig,
     "transformerlm-sweep": SweepConfig,
+    "transformerlm-export": ExportConfig,
+    "transformerlm-import": ImportConfig,
     "transformerlm-bench-tokenizer": BenchTokenizerConfig,
 }
 INTRODUCTION = """\

@@ -16,6 +16,7 @@ from config.sections.evaluation import (
     EvaluationSection,
     InfillingSection,
 )
+from config.sections.export import ExportSection, ImportingSection
 from config.sections.inference import InferenceSection
 from config.sections.logging import LoggingSection
 from config.sections.model import ModelSection
@@ -117,6 +118,20 @@ class TrainConfig(Section):
         """Require a cache that fits the model's attention."""
         return _wrong_cache(cache, objective)
 
+    @rule("logging.activation_norms", "training.compile")
+    def activations_are_seen(activation_norms: bool, compile: bool) -> str | None:
+        """Refuse to listen in on a compiled model, which does not call its parts."""
+        if activation_norms and compile:
+            return "a compiled model does not show its activations; set training.compile = false, or leave this out"
+        return None
+
+    @rule("ddp.strategy", "training.precision")
+    def fsdp_does_not_scale_losses(strategy: str, precision: str) -> str | None:
+        """Refuse float16, whose gradients need a loss scale, with sharded models."""
+        if (strategy, precision) == ("fsdp", "float16"):
+            return '"fsdp" does not scale losses as float16 needs; use training.precision = "bfloat16" or "float32"'
+        return None
+
     @rule("ddp.backend", "training.device")
     def backend_fits_the_device(backend: str, device: str) -> str | None:
         """Refuse nccl, which talks between GPUs only, on CPUs."""
@@ -172,6 +187,22 @@ class EvalConfig(Section):
         if data is None and choices is None and infilling is None:
             return "nothing to measure; add [data], [choices] or [infilling]"
         return None
+
+
+class ExportConfig(Section):
+    """Everything transformerlm-export reads."""
+
+    checkpoint: CheckpointSection = CheckpointSection()
+    """The trained model."""
+    export: ExportSection = ExportSection()
+    """What it becomes."""
+
+
+class ImportConfig(Section):
+    """Everything transformerlm-import reads."""
+
+    importing: ImportingSection = ImportingSection()
+    """What becomes a checkpoint."""
 
 
 class PrepareDataConfig(Section):

@@ -5,8 +5,11 @@ gradients. A callback that itself talks to the other ranks sets `runs_on_every_r
 """
 
 import signal
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
+
+from torch import Tensor
 
 from trainkit.metrics import EvaluationRecord, StepRecord
 
@@ -14,7 +17,7 @@ from trainkit.metrics import EvaluationRecord, StepRecord
 class Callback:
     """Be called at every turn of a run. The order of the methods is the order of the calls."""
 
-    runs_on_every_rank: ClassVar[bool] = False
+    runs_on_every_rank: bool = False
 
     def on_train_start(self, step: int, max_steps: int) -> None:
         """Follow the last preparation; `step` optimizer steps were done by earlier sessions of the run."""
@@ -22,11 +25,18 @@ class Callback:
     def on_step_start(self, step: int) -> None:
         """Precede the fetching of the step's batches; steps count from 1."""
 
-    def on_gradients_ready(self, step: int, grad_norm: float) -> None:
-        """Follow synchronisation, unscaling and clipping, and precede the optimizer's update."""
+    def on_gradients_ready(self, step: int, grad_norm: Tensor) -> None:
+        """Follow synchronisation, unscaling and clipping, and precede the optimizer's update.
+
+        grad_norm: [] before clipping, on the device; reading it makes the host wait.
+        """
+
+    def report_metrics(self, step: int) -> Mapping[str, float]:
+        """Return further values for the record of a step that is about to be logged."""
+        return {}
 
     def on_step_end(self, record: StepRecord) -> None:
-        """Follow the optimizer's update, in every step."""
+        """Follow the optimizer's update, in every step; on a GPU one step late, since nothing waits for its numbers."""
 
     def on_log(self, record: StepRecord) -> None:
         """Receive the steps that are to be reported: every `log_every`-th, and the last."""
@@ -38,10 +48,17 @@ class Callback:
         """Receive what an evaluation found."""
 
     def write_extras(self, folder: Path) -> None:
-        """Add files to the checkpoint being written in `folder`; they are hashed and published with it."""
+        """Add files to the checkpoint being written in `folder`; they are hashed and published with it.
+
+        This runs in the thread that saves, while training goes on: write only what does not change, and return from
+        `state_dict` what does.
+        """
 
     def on_checkpoint_saved(self, step: int, path: Path) -> None:
-        """Follow the publication of a checkpoint."""
+        """Follow the publication of a checkpoint of `step`; training may be some steps ahead of it."""
+
+    def on_notice(self, step: int, message: str) -> None:
+        """Hear of something in the background that the user should know: an upload that failed, and will be retried."""
 
     def on_checkpoint_loaded(self, step: int, path: Path) -> None:
         """Follow the restoring of a checkpoint, and precede on_train_start."""

@@ -1,19 +1,23 @@
 """Measure the loss on validation batches, whose number may differ from rank to rank."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from trainkit.distributed.parallel import World
-from trainkit.distributed.reduce import gather_objects
+from trainkit.distributed.reduce import gather_objects, sum_over_ranks
 from trainkit.metrics import EvaluationRecord
-from trainkit.protocols import Batch, Objective, StepContext
-from trainkit.training.accumulate import count_rows, move_to
+from trainkit.protocols import Batch, Objective, StepContext, StepOutput
+from trainkit.signals import STOP_SIGNALS, Interrupted, StopSignals
+from trainkit.training.accumulate import count_rows, move_to, received_signal
 from trainkit.training.precision import Precision
 from trainkit.training.seeding import make_generator
+from trainkit.training.sums import MetricNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +56,54 @@ class Evaluator:
             )
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, step: int) -> EvaluationRecord:
+    def evaluate(self, model: nn.Module, step: int, stop: StopSignals) -> EvaluationRecord:
         """Return the mean loss over all ranks' batches; `model` must not be wrapped for DDP.
 
-        Ranks do not talk to one another until each has run out of batches, so they may have any number of them.
-        Raises ValueError if there is nothing to evaluate on.
+        Ranks may have any number of batches. Raises ValueError if there is nothing to evaluate on, Interrupted on all
+        ranks if one was told to stop.
         """
         was_training = model.training
         model.eval()
-        sums = {"loss": 0.0, "weight": 0.0, "batches": 0.0}
+        names, totals = None, torch.zeros(0)
         try:
-            for index, batch in enumerate(islice(self.validation.make_batches(), self.validation.max_batches)):
-                self._add(sums, model, index, move_to(batch, self.world.device))
+            # Alone, a signal may cut a batch short; of several ranks, none may leave the others waiting in one.
+            with stop.interruptible() if self.world.size == 1 else nullcontext():
+                for index, (batch, is_counted) in enumerate(self._rounds(stop)):
+                    output = self._run(model, index, move_to(batch, self.world.device))
+                    names = names or MetricNames.of(output)
+                    found = pad(names.pack(output, self.world.device), (0, 1), value=1.0)  # and one batch
+                    found = found if is_counted else torch.zeros_like(found)
+                    totals = found if index == 0 else totals + found
         finally:
             model.train(was_training)
-        return self._combine(gather_objects(sums, self.world), step)
+        return self._combine(names, totals, step)
 
-    def _add(self, sums: dict[str, float], model: nn.Module, index: int, batch: Batch) -> None:
+    def _rounds(self, stop: StopSignals) -> Iterator[tuple[Batch, bool]]:
+        """Yield as many batches on every rank as the rank with the most of them has, and whether each counts.
+
+        A sharded model gathers its weights from all ranks in each forward pass. So a rank that has run out goes on
+        with its first batch, or, if it never had one, with that of another rank.
+        """
+        batches = iter(islice(self.validation.make_batches(), self.validation.max_batches))
+        spare: Batch | None = None
+        for index in count():
+            batch = next(batches, None)
+            votes = [float(batch is not None), *(float(stop.received == number) for number in STOP_SIGNALS)]
+            ranks, *flags = sum_over_ranks(torch.tensor(votes, device=self.world.device), self.world).tolist()
+            stop_signal = received_signal(flags)
+            if stop_signal is not None:
+                raise Interrupted(stop_signal)
+            if not ranks:
+                return
+            if index == 0:
+                spare = batch if ranks == self.world.size else self._lend(batch)
+            yield (spare, False) if batch is None else (batch, True)
+
+    def _lend(self, batch: Batch | None) -> Batch:
+        lent_by_rank = gather_objects(batch, self.world)  # every rank must take part
+        return next(lent for lent in (batch, *lent_by_rank) if lent is not None)
+
+    def _run(self, model: nn.Module, index: int, batch: Batch) -> StepOutput:
         rows = count_rows(batch)
         context = StepContext(
             rng=make_generator(self.world.device, self.seed, "evaluation", index),
@@ -76,20 +111,14 @@ class Evaluator:
             total_rows=self.world.size * rows,
         )
         with self.precision.autocast():
-            output = self.objective(model, batch, context)
-        found = {"loss": output.loss_sum, "weight": output.weight, **output.metrics}
-        for name, value in found.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
-        sums["batches"] += 1
+            return self.objective(model, batch, context)
 
-    def _combine(self, sums_by_rank: list[dict[str, float]], step: int) -> EvaluationRecord:
-        names = dict.fromkeys(name for sums in sums_by_rank for name in sums)
-        totals = {name: sum(sums.get(name, 0.0) for sums in sums_by_rank) for name in names}
-        batches, weight = int(totals.pop("batches")), totals.pop("weight")
+    def _combine(self, names: MetricNames | None, totals: Tensor, step: int) -> EvaluationRecord:
+        *sums, batches = sum_over_ranks(totals, self.world).tolist() if names else (0.0, 0.0, 0)
+        loss_sum, weight = sums[:2]
         if weight == 0:
             raise ValueError(
-                f"nothing to evaluate on after step {step}: {batches} validation batches with no target in them; "
+                f"nothing to evaluate on after step {step}: {int(batches)} validation batches with no target in them; "
                 "give it more data, or skip validation"
             )
-        means = {name: total / weight for name, total in totals.items()}
-        return EvaluationRecord(step=step, loss=means.pop("loss"), weight=weight, batches=batches, metrics=means)
+        return EvaluationRecord(step, loss_sum / weight, weight, int(batches), names.divide(sums))

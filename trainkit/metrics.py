@@ -2,10 +2,11 @@
 
 import json
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from trainkit.clock import Pause, StepTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,43 +16,61 @@ class StepRecord:
     step: int
     loss: float
     """The step's mean loss: sum of losses / sum of weights."""
+    loss_ema: float
+    """Running mean of the loss over about the last 50 good steps."""
     learning_rate: float
+    """The schedule's learning rate."""
+    learning_rates: Mapping[str, float]
+    """The learning rate of each parameter group."""
     grad_norm: float
     """Global norm of the gradient of the mean loss, before clipping."""
+    skipped_steps: int
+    """Steps of the run whose update was left out: not finite, or a spike."""
     weight: float
     """What the loss was divided by: targets of the whole step."""
     weight_seen: float
     """The sum of `weight` since the run began, earlier sessions included."""
-    step_ms: float
-    """Wall-clock time of the step, waiting for data included, evaluation and saving not."""
-    data_wait_ms: float
-    """The part of step_ms spent waiting for the batch source of rank 0."""
+    times: StepTimes
+    pauses_ms: Mapping[Pause, float]
+    """How long training stood still since the last logged step."""
     data_wait_share: float
-    """Of all step_ms of this session, the first step's aside, the part spent waiting for data [0, 1]."""
+    """Of all step times of this session, the first step's aside, the part spent waiting for data [0, 1]."""
     elapsed_s: float
     """Wall-clock time of training since the run began, earlier sessions included."""
+    mfu: float | None
+    """Share of the devices' dense peak that the model's own work used; None where it is not known."""
+    peak_memory_mb: float
+    """The most memory rank 0 has held: tensors on a GPU, the whole process on a CPU."""
     metrics: Mapping[str, float]
-    """The objective's own metrics, each divided by `weight`."""
+    """The objective's own metrics, divided, and those of callbacks."""
 
     @property
     def weight_per_second(self) -> float:
         """Return the throughput over all ranks."""
-        return self.weight / (self.step_ms / 1000.0)
+        return self.weight / (self.times.step_ms / 1000.0)
 
     def to_json(self, unit: str = "weight") -> dict[str, Any]:
         """Return the flat record that loggers write; `unit` names what the weight counts, such as "tokens"."""
         return {
             "step": self.step,
             "loss": self.loss,
+            "loss_ema": self.loss_ema,
             "learning_rate": self.learning_rate,
             "grad_norm": self.grad_norm,
+            "skipped_steps": self.skipped_steps,
             unit: self.weight,
             f"{unit}_seen": self.weight_seen,
             f"{unit}_per_second": self.weight_per_second,
-            "step_ms": self.step_ms,
-            "data_wait_ms": self.data_wait_ms,
+            "mfu": self.mfu,
+            "step_ms": self.times.step_ms,
+            "data_wait_ms": self.times.data_wait_ms,
+            "forward_backward_ms": self.times.forward_backward_ms,
+            "optimizer_ms": self.times.optimizer_ms,
+            **{f"{name}_ms": pause_ms for name, pause_ms in self.pauses_ms.items()},
             "data_wait_share": self.data_wait_share,
             "elapsed_s": self.elapsed_s,
+            "peak_memory_mb": self.peak_memory_mb,
+            **{f"learning_rate/{group}": rate for group, rate in self.learning_rates.items()},
             **self.metrics,
         }
 
@@ -66,45 +85,25 @@ class EvaluationRecord:
     batches: int
     """Micro-batches evaluated, over all ranks."""
     metrics: Mapping[str, float]
+    best_loss: float = math.inf
+    """The lowest validation loss of the run, this one included."""
+    best_step: int = 0
+    """The step that had it."""
+
+    @property
+    def is_best(self) -> bool:
+        """Tell whether no earlier evaluation of the run found a loss as low."""
+        return self.step == self.best_step
 
     def to_json(self, unit: str = "weight") -> dict[str, Any]:
-        """Return the flat record that loggers write, every name under "validation_"."""
+        """Return the flat record that loggers write, every name under "validation_" or "best_"."""
         values = {"loss": self.loss, unit: self.weight, "batches": self.batches, **self.metrics}
-        return {"step": self.step} | {f"validation_{name}": value for name, value in values.items()}
-
-
-class StepClock:
-    """Time the parts of a step by wall clock."""
-
-    def __init__(self):
-        self.step_ms = 0.0
-        self.data_wait_ms = 0.0
-        self.data_wait_share = 0.0
-        self._steps, self._all_steps_ms, self._all_waits_ms = 0, 0.0, 0.0
-        self._session_began_s = self._step_began_s = time.perf_counter()
-
-    def start_session(self, elapsed_s: float) -> None:
-        """Begin counting; earlier sessions of the run took `elapsed_s`."""
-        self._session_began_s = time.perf_counter() - elapsed_s
-
-    def start_step(self) -> None:
-        """Mark the beginning of a step, before its data is fetched."""
-        self._step_began_s = time.perf_counter()
-
-    def end_fetch(self) -> None:
-        """Mark the arrival of the step's data."""
-        self.data_wait_ms = (time.perf_counter() - self._step_began_s) * 1000.0
-
-    def end_step(self) -> float:
-        """Mark the end of a step and return the seconds since the run began, earlier sessions included."""
-        now_s = time.perf_counter()
-        self.step_ms = (now_s - self._step_began_s) * 1000.0
-        self._steps += 1
-        if self._steps > 1:  # in the first step files are opened and nothing was read ahead
-            self._all_steps_ms += self.step_ms
-            self._all_waits_ms += self.data_wait_ms
-            self.data_wait_share = self._all_waits_ms / self._all_steps_ms
-        return now_s - self._session_began_s
+        return {
+            "step": self.step,
+            **{f"validation_{name}": value for name, value in values.items()},
+            "best_validation_loss": self.best_loss,
+            "best_step": self.best_step,
+        }
 
 
 def json_line(values: Mapping[str, Any]) -> str:

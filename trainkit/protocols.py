@@ -16,6 +16,10 @@ Batch = Mapping[str, Tensor]
 """Named tensors whose first dimension counts the rows of one micro-batch, the same number in every tensor."""
 
 
+Metric = Tensor | tuple[Tensor, Tensor]
+"""[] a sum to be divided by the weight, or a pair of [] whose second is its own divisor (null where that is 0)."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepOutput:
     """Carry what one micro-batch adds to the step: everything is a sum, nothing is divided yet."""
@@ -25,8 +29,8 @@ class StepOutput:
     ranks exchange gradients parameter by parameter, and a rank that skips one would leave the others waiting."""
     weight: Tensor
     """[] what to divide by: target tokens, samples. May be zero on one rank, not on all of them."""
-    metrics: Mapping[str, Tensor]
-    """name -> [] further sums, reported divided by the weight. The same names in every step and on every rank."""
+    metrics: Mapping[str, Metric]
+    """name -> further sums, reported divided. The same names in every step and on every rank."""
 
 
 @dataclass(frozen=True, slots=True)

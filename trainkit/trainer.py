@@ -3,30 +3,41 @@
 The loop knows tensors and sums. What a batch is, what the loss is and what a weight counts is the caller's business.
 """
 
-import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 
-import torch
-from torch import nn
+from torch import Tensor
 
 from profiling.nvtx import nvtx_range
 from trainkit.callbacks import Callback
-from trainkit.checkpointing.manager import CheckpointManager, verify_checkpoint
+from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.checkpointing.rng import seed_process
-from trainkit.distributed.parallel import World, wrap_model
+from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
+from trainkit.distributed.strategy import Strategy, prepare_model
 from trainkit.errors import NonFiniteLoss
 from trainkit.evaluation import Evaluator, Validation
-from trainkit.metrics import EvaluationRecord, StepClock, StepRecord
+from trainkit.hardware import Utilisation
+from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import Batch
+from trainkit.reporting import StepInFlight, StepReporter, send_numbers
+from trainkit.saving import StateSaver, verify_on_first_rank
 from trainkit.settings import Task, TrainerSettings, TrainResult
-from trainkit.signals import StopSignals
+from trainkit.signals import Interrupted, StopSignals
 from trainkit.state import TrainState
-from trainkit.training.accumulate import Accumulator, StepTotals, count_rows, move_to, scale_gradients
-from trainkit.training.optim import build_optimizer, trained_parameters
+from trainkit.training.accumulate import (
+    Accumulator,
+    StepTotals,
+    clip_gradients,
+    scale_gradients,
+)
+from trainkit.training.averaging import AveragedWeights
+from trainkit.training.fetching import take_batches
+from trainkit.training.guard import StepGuard, Verdict, step_if
+from trainkit.training.optim import build_optimizer, learning_rates, set_learning_rate, trained_parameters
 from trainkit.training.precision import Precision
 
 
@@ -42,7 +53,7 @@ class Trainer:
         checkpoints: CheckpointManager | None = None,
         validation: Validation | None = None,
     ):
-        """Prepare the model (device, compile, DDP) and the optimizer; without `checkpoints` nothing is saved.
+        """Prepare the model (device, compile, DDP or FSDP) and the optimizer; without `checkpoints` nothing is saved.
 
         The model is moved and trained in place; its weights are made those of rank 0.
         """
@@ -53,26 +64,38 @@ class Trainer:
         self.callbacks = [hook for hook in callbacks if self.world.is_first or hook.runs_on_every_rank]
         assert len({type(hook) for hook in callbacks}) == len(callbacks), "checkpoints tell callbacks apart by class"
         self.source = task.source
-        self.model = task.model.to(self.world.device)
-        self.compiled = torch.compile(self.model) if settings.compile else self.model
-        self.parameters = trained_parameters(self.model)
+        self.model = task.model
         self.precision = Precision(settings.precision, self.world.device)
+        strategy = Strategy(settings.strategy, settings.recompute_blocks, settings.compile, self.precision.dtype)
+        self.prepared = prepare_model(self.model, task.blocks, self.world, strategy)
+        self.parameters = trained_parameters(self.model)
+        self.averages = AveragedWeights(self.model, settings.average_decay) if settings.average_decay else None
         self.state = TrainState(
             model=self.model,
-            optimizer=build_optimizer(self.model, settings.optimizer),
+            optimizer=build_optimizer(self.model, settings.optimizer, task.role_of),
             scaler=self.precision.scaler,
             source=task.source,
+            guard=StepGuard(self.world.device, settings.spike_deviations),
             callbacks={type(hook).__name__: hook for hook in self.callbacks},
             world=self.world,
+            averages=self.averages,
         )
-        wrapped = wrap_model(self.compiled, self.world)
-        self.accumulator = Accumulator(wrapped, task.objective, self.world, self.precision, settings.seed)
+        self.accumulator = Accumulator(self.prepared, task.objective, self.world, self.precision, settings.seed)
         self.evaluator = (
             Evaluator(validation, task.objective, self.world, self.precision, settings.seed) if validation else None
         )
-        self.clock = StepClock()
+        self.stop = StopSignals()
+        self.saver = (
+            StateSaver(checkpoints, self.state, self.callbacks, settings.save_in_background) if checkpoints else None
+        )
+        self.utilisation = Utilisation.of(
+            self.world.device, self.world.size, self.precision.dtype, settings.flops_per_weight
+        )
+        self.reporter = StepReporter(settings, self.state, self.precision, self.utilisation, self.callbacks)
+        self.clock = self.reporter.clock
         self.origins: list[str] = []
-        self.last_saved: Path | None = None
+        self.ranks_at_start: list[dict] | None = None
+        """The ranks' state before the first step of a session that compiles; None once that step is done."""
         self.last_evaluation: EvaluationRecord | None = None
         seed_process(settings.seed, self.world.rank)
 
@@ -81,60 +104,82 @@ class Trainer:
 
         Raises CheckpointError if it is damaged, or belongs to another model or number of ranks.
         """
-        verify_checkpoint(folder)
+        verify_on_first_rank(folder, self.world)
         self.state.read(folder)
-        self.last_saved = folder
+        if self.saver:
+            self.saver.last_saved = folder
         for callback in self.callbacks:
             callback.on_checkpoint_loaded(self.state.step, folder)
 
     def fit(self) -> TrainResult:
         """Train to the last step, or until a signal; evaluate, report and save on the way.
 
-        Raises NonFiniteLoss before a bad gradient is applied, CheckpointSaveError if a checkpoint cannot be written.
+        Raises NonFiniteLoss, with no bad gradient applied, CheckpointSaveError if a checkpoint cannot be written.
         """
         stop_signal = None
-        with StopSignals() as stop, ExitStack() as on_exit:
+        with self.stop, ExitStack() as on_exit:
             on_exit.push(self._finish)
             self._start()
+            if self.state.is_evaluation_due:
+                stop_signal = self._maybe_evaluate(None)
+                self._maybe_save(stop_signal)
             while self.state.step < self.max_steps and stop_signal is None:
                 batches = self._fetch()
-                totals = self.accumulator.accumulate(self.state.step + 1, batches, stop.received)
-                grad_norm = self._clip(totals)
-                self._step(totals)
-                self._record(totals, grad_norm)
-                stop_signal = totals.stop_signal
-                self._maybe_evaluate(stop_signal)
+                try:
+                    totals = self._accumulate(batches)
+                except Interrupted as interruption:
+                    stop_signal = interruption.signal
+                    self._leave_first_step(stop_signal)
+                    break
+                grad_norm, verdict = self._clip(totals)
+                self._step(verdict)
+                stop_signal = self._record(totals, grad_norm, verdict)
+                stop_signal = self._maybe_evaluate(stop_signal)
                 self._maybe_save(stop_signal)
-        return TrainResult(self.state.step, self.last_saved, self.last_evaluation, stop_signal)
+        is_resumable = self.saver is not None and (self.state.step > 0 or not self.prepared.is_sharded)
+        return TrainResult(self.state.step, self.last_saved, self.last_evaluation, stop_signal, is_resumable)
+
+    @property
+    def last_saved(self) -> Path | None:
+        """Return the checkpoint saved or resumed from last; None on other ranks than 0, or if there is none."""
+        return self.saver.last_saved if self.saver else None
 
     def evaluate(self) -> EvaluationRecord:
-        """Evaluate now and tell the callbacks; every rank must call this."""
+        """Evaluate now and tell the callbacks; every rank must call this.
+
+        Raises Interrupted, on all ranks, if a signal comes meanwhile.
+        """
         assert self.evaluator, "evaluate() needs a Validation"
         for callback in self.callbacks:
             callback.on_evaluation_start(self.state.step)
-        with nvtx_range("evaluate"):
-            record = self.evaluator.evaluate(self.compiled, self.state.step)
+        lent = self.averages.in_place_of_weights() if self.averages else nullcontext()
+        with nvtx_range("evaluate"), self.clock.pause("evaluation"), lent:
+            record = self.evaluator.evaluate(self.prepared.evaluation, self.state.step, self.stop)
+        if record.loss < self.state.best_loss:
+            self.state.best_loss, self.state.best_step = record.loss, record.step
+        record = replace(record, best_loss=self.state.best_loss, best_step=self.state.best_step)
         for callback in self.callbacks:
             callback.on_evaluation_end(record)
         self.last_evaluation = record
         return record
 
     def save(self) -> Path | None:
-        """Save a checkpoint now; every rank must call this. Returns its folder on rank 0."""
-        assert self.checkpoints, "save() needs a CheckpointManager"
-        ranks = self.state.collect_ranks()
-        if not self.world.is_first:
-            return None
-        with nvtx_range("save"):
-            self.last_saved = self.checkpoints.save(self.state.step, lambda folder: self._write(folder, ranks))
-        for callback in self.callbacks:
-            callback.on_checkpoint_saved(self.state.step, self.last_saved)
-        return self.last_saved
+        """Save a checkpoint now, and wait for it; every rank must call this. Returns its folder on rank 0."""
+        assert self.saver, "save() needs a CheckpointManager"
+        self._begin_save()
+        return self.saver.finish()
+
+    def _begin_save(self) -> None:
+        evaluation = self.last_evaluation
+        self.saver.begin(evaluation.loss if evaluation and evaluation.step == self.state.step else None)
 
     def _start(self) -> None:
         if self.evaluator:
             self.evaluator.check_not_empty()
         self.model.train()
+        self.ranks_at_start = self.state.collect_ranks() if self.settings.compile else None
+        if self.saver:
+            self.saver.start()
         self.clock.start_session(self.state.elapsed_s)
         for callback in self.callbacks:
             callback.on_train_start(self.state.step, self.max_steps)
@@ -145,111 +190,114 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_step_start(step)
         self.clock.start_step()
-        batches, self.origins = [], []
-        for _ in range(self.settings.grad_accum_steps):
-            try:
-                with nvtx_range("fetch"):
-                    batch = next(self.source)
-            except StopIteration:
-                raise ValueError(
-                    f"the training data ended in step {step} of {self.max_steps}: give it more data, repeat it, "
-                    "or train for fewer steps"
-                ) from None
-            batches.append(move_to(batch, self.world.device))
-            self.origins.append(self.source.origin())
-        rows = {count_rows(batch) for batch in batches}
-        if len(rows) > 1:
-            raise ValueError(f"the micro-batches of step {step} have {sorted(rows)} rows: each must have the same")
-        self.clock.end_fetch()
+        count = self.settings.grad_accum_steps
+        batches, self.origins = take_batches(self.source, count, self.world.device, step)
+        self.clock.mark()
         return batches
 
-    def _clip(self, totals: StepTotals) -> float:
-        """Turn gradients of sums into the gradient of the mean loss, limit its norm, and return the norm before.
+    def _accumulate(self, batches: list[Batch]) -> StepTotals:
+        """Run forward and backward; where that compiles first, which takes minutes, a signal cuts it short."""
+        is_first_compiled = self.ranks_at_start is not None
+        with self.stop.interruptible() if is_first_compiled else nullcontext():
+            totals = self.accumulator.accumulate(self.state.step + 1, batches, self.stop.received)
+        self.ranks_at_start = None
+        self.clock.mark()
+        return totals
 
-        A loss or gradient that is not finite ends the run here, before it can reach the parameters.
+    def _clip(self, totals: StepTotals) -> tuple[Tensor, Verdict]:
+        """Turn gradients of sums into the gradient of the mean loss, limit its norm, and judge the step.
+
+        Returns the norm before clipping, and whether the step may reach the parameters; neither is read here.
         """
-        if not math.isfinite(totals.loss_sum + totals.weight):
-            raise NonFiniteLoss(self._describe_bad_step(f"the loss is {totals.loss_sum}", totals))
-        if totals.weight <= 0:
-            raise ValueError(
-                f"step {self.state.step + 1}: the weight of the global batch is {totals.weight:g}, so there is nothing "
-                f"to learn from; this rank's rows came from {'; '.join(self.origins)}"
-            )
-        if self.precision.is_scaled:
-            self.precision.scaler.unscale_(self.state.optimizer)
+        self.precision.unscale(self.state.optimizer)
         scale_gradients(self.parameters, self.world.size / totals.weight)
-        limit = math.inf if self.settings.grad_clip_norm is None else self.settings.grad_clip_norm
-        grad_norm = nn.utils.clip_grad_norm_(self.parameters, limit).item()
-        if not math.isfinite(grad_norm) and not self.precision.is_scaled:
-            raise NonFiniteLoss(self._describe_bad_step(f"the gradient norm is {grad_norm}", totals))
+        grad_norm = clip_gradients(self.parameters, self.settings.grad_clip_norm)
         for callback in self.callbacks:
             callback.on_gradients_ready(self.state.step + 1, grad_norm)
-        return grad_norm
+        return grad_norm, self.state.guard.judge(totals.loss, grad_norm)
 
-    def _describe_bad_step(self, what: str, totals: StepTotals) -> str:
-        """Say which micro-batches were bad, on all ranks (which all come here, since the totals are shared)."""
-        bad = [not math.isfinite(loss.item()) for loss in totals.local_losses]
-        suspects = [origin for origin, is_bad in zip(self.origins, bad, strict=True) if is_bad or not any(bad)]
-        by_rank = gather_objects((any(bad), suspects), self.world)
-        guilty = [(rank, origins) for rank, (is_bad, origins) in enumerate(by_rank) if is_bad]
-        guilty = guilty or [(rank, origins) for rank, (_, origins) in enumerate(by_rank)]
-        came_from = "; ".join(f"rank {rank}: {', '.join(origins)}" for rank, origins in guilty)
-        newest = self.last_saved or (self.checkpoints.latest() if self.checkpoints else None)
-        return f"step {self.state.step + 1}: {what}; the batch came from {came_from}. Stopped before the update; " + (
-            f"the last good checkpoint is {newest}" if newest else "no checkpoint was saved yet"
-        )
-
-    def _step(self, totals: StepTotals) -> None:
-        """Update the parameters at this step's learning rate."""
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = self.settings.schedule(self.state.step + 1)
+    def _step(self, verdict: Verdict) -> None:
+        """Update the parameters at this step's learning rate, unless the step is bad; it counts in any case."""
+        set_learning_rate(self.state.optimizer, self.settings.schedule(self.state.step + 1))
         with nvtx_range("optimizer"):
-            self.precision.step(self.state.optimizer)
+            step_if(self.state.optimizer, verdict.is_good)
+            self.precision.end_step()
             self.state.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
-        self.state.weight_seen += totals.weight
+        if self.averages:
+            self.averages.update(self.state.step)
 
-    def _record(self, totals: StepTotals, grad_norm: float) -> None:
-        step = self.state.step
-        self.state.elapsed_s = self.clock.end_step()
-        record = StepRecord(
-            step=step,
-            loss=totals.loss_sum / totals.weight,
-            learning_rate=self.settings.schedule(step),
-            grad_norm=grad_norm,
-            weight=totals.weight,
-            weight_seen=self.state.weight_seen,
-            step_ms=self.clock.step_ms,
-            data_wait_ms=self.clock.data_wait_ms,
-            data_wait_share=self.clock.data_wait_share,
-            elapsed_s=self.state.elapsed_s,
-            metrics={name: value / totals.weight for name, value in totals.metric_sums.items()},
-        )
-        is_logged = step % self.settings.log_every == 0 or step == self.max_steps or totals.stop_signal is not None
-        for callback in self.callbacks:
-            callback.on_step_end(record)
-            if is_logged:
-                callback.on_log(record)
+    def _record(self, totals: StepTotals, grad_norm: Tensor, verdict: Verdict) -> Signals | None:
+        """Report what has arrived of this step's numbers, or of the last one's; returns a stop signal."""
+        numbers, marks = send_numbers(totals, grad_norm, verdict), self.clock.end_step()
+        rates = learning_rates(self.state.optimizer)
+        with self._naming_last_checkpoint():
+            return self.reporter.add(StepInFlight(self.state.step, totals, numbers, marks, rates, self.origins))
 
-    def _maybe_evaluate(self, stop_signal: Signals | None) -> None:
-        if self.evaluator and stop_signal is None and self.evaluator.validation.is_due(self.state.step, self.max_steps):
+    def _finish_reports(self) -> None:
+        """Wait for the numbers of all steps done: nothing is evaluated or saved that was not judged."""
+        with self._naming_last_checkpoint():
+            self.reporter.report()
+
+    @contextmanager
+    def _naming_last_checkpoint(self) -> Iterator[None]:
+        try:
+            yield
+        except NonFiniteLoss as error:
+            newest = gather_objects(self.saver.finish() if self.saver else None, self.world)[0]
+            known = f"the last good checkpoint is {newest}" if newest else "no checkpoint was saved yet"
+            raise NonFiniteLoss(f"{error}; {known}") from None
+
+    def _maybe_evaluate(self, stop_signal: Signals | None) -> Signals | None:
+        """Evaluate if it is time to and no signal came; returns the signal that came until now."""
+        state = self.state
+        is_due = bool(self.evaluator and self.evaluator.validation.is_due(state.step, self.max_steps))
+        state.is_evaluation_due = is_due  # and made up for after resuming, should a signal prevent it now
+        if stop_signal is not None or not is_due:
+            return stop_signal
+        self._finish_reports()
+        try:
             self.evaluate()
+        except Interrupted as interruption:
+            return interruption.signal
+        state.is_evaluation_due = False
+        return None
 
     def _maybe_save(self, stop_signal: Signals | None) -> None:
-        step, every = self.state.step, self.settings.save_every
-        is_due = step == self.max_steps or stop_signal is not None or (every > 0 and step % every == 0)
-        if self.checkpoints and is_due:
-            self.save()
+        if self.saver:
+            step, every = self.state.step, self.settings.save_every
+            is_last = step == self.max_steps or stop_signal is not None
+            is_kept_as_best = step == self.state.best_step and self.checkpoints.retention.keep_best > 0
+            is_due = is_last or is_kept_as_best or (every > 0 and step % every == 0)
+            if is_due:
+                self._finish_reports()
+            with self.clock.pause("checkpoint"):
+                self.saver.poll()
+                if is_due:
+                    self._begin_save()
+                if is_last:
+                    self.saver.finish()
         if stop_signal is not None:
-            for callback in self.callbacks:
-                callback.on_stop(step, stop_signal, self.last_saved)
+            self._tell_of_stop(stop_signal)
 
-    def _write(self, folder: Path, ranks: list[dict]) -> None:
-        self.state.write(folder, ranks)
+    def _leave_first_step(self, stop_signal: Signals) -> None:
+        """Save what the session began with.
+
+        The ranks do not meet again: some may be compiling, others waiting for their gradients. A sharded model, which
+        none of them has whole, is therefore not saved: nothing was learned yet.
+        """
+        if self.saver and self.last_saved is None and not self.prepared.is_sharded:
+            self.saver.begin(ranks=self.ranks_at_start)
+            self.saver.finish()
+        self._tell_of_stop(stop_signal)
+
+    def _tell_of_stop(self, stop_signal: Signals) -> None:
         for callback in self.callbacks:
-            callback.write_extras(folder)
+            callback.on_stop(self.state.step, stop_signal, self.last_saved)
 
     def _finish(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if self.saver:
+            self.saver.close(is_stopping=error is not None or self.stop.received is not None)
         for callback in self.callbacks:
             if error is not None:
                 callback.on_error(self.state.step, error)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
 from config.section import Section, Seed, rule
 
@@ -36,8 +36,12 @@ class TrainingSection(Section):
     """Type of the matrix multiplications; `auto` is bfloat16 where the hardware has it, else float32."""
     compile: bool = False
     """Compile the model with torch.compile: slow to start, faster afterwards on a GPU."""
-    on_nonfinite: Literal["stop"] = "stop"
-    """When the loss is not a number: stop, and name the step, its data and the last good checkpoint."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """When the loss or gradient is not a number: `stop`, naming the step, its data and the last good checkpoint, or
+    `skip` the update, count it, and stop only after 20 in a row. The parameters are safe either way."""
+    spike_deviations: NonNegativeFloat = 0.0
+    """Skip updates whose loss or gradient norm lies so many standard deviations above the mean of the last 100 good
+    steps, such as 6.0; 0 never does."""
 
     @rule("precision", "device")
     def half_precision_needs_a_gpu(precision: str, device: str) -> str | None:

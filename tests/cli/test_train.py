@@ -123,14 +123,14 @@ def test_two_processes_train_together(train_small, config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_saves_and_says_how_to_resume(start, small_arguments, number):
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_an_interrupted_run_saves_and_says_how_to_resume(start, small_arguments, number, exit_code):
     process = start("-m", "cli.train", *small_arguments("training.max_steps=100000", RUN))
     wait_for(Path("runs/mine/metrics.jsonl"), process)
     time.sleep(1)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, err
+    assert process.returncode == exit_code, err
     assert "checkpointing.resume_from=runs/mine" in err
     assert "Traceback" not in err
     last = steps_of(Path("runs/mine"))[-1]
@@ -270,3 +270,30 @@ def test_a_reader_that_goes_away_does_not_stop_training(start, small_arguments):
     assert steps_of(Path("runs/mine")) == [1, 2, 3, 4]
     assert Path("runs/mine/summary.json").is_file()
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_model_and_one_uses_what_they_saved(start, small_arguments, run):
+    sharing = ("ddp.nproc_per_node=2", "ddp.strategy=fsdp", "ddp.activation_checkpointing=true")
+    process = start("-m", "cli.train", *small_arguments(RUN, *sharing, "sampling.every=3", "optimizer.ema_decay=0.9"))
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert steps_of(Path("runs/mine")) == [1, 2, 3, 4]
+    assert "step 3 | " in err
+    assert "FSDP2" not in err
+    assert "this model" in out
+    generated = run(infer.main, "infer.toml", "inference.total_length=20", "checkpoint.path=runs/mine")
+    assert generated.code == 0, generated.err
+    folder = Path("runs/mine/checkpoints/latest")
+    averaged, trained = (load_file(folder / f"model{kind}.safetensors") for kind in ("_averaged", ""))
+    for kind, expected in (("auto", averaged), ("averaged", averaged), ("trained", trained)):
+        model = Predictor.from_checkpoint("runs/mine", "cpu", kind).model
+        assert torch.equal(model.embedding.weight, expected["embedding.weight"])
+    assert not torch.equal(averaged["embedding.weight"], trained["embedding.weight"])
+
+
+def test_averaged_weights_that_no_run_kept_are_refused_with_a_remedy(train_small, run):
+    assert train_small(RUN).code == 0
+    outcome = run(infer.main, "infer.toml", "inference.total_length=20", "checkpoint.weights=averaged")
+    assert outcome.code == 2
+    assert "kept no moving average of its weights; train with optimizer.ema_decay, or set" in outcome.err

@@ -65,8 +65,8 @@ def lines_of_file(path, *overrides):
         (
             "logging",
             "backends",
-            ["console", "tensorboard"],
-            'logging.backends: must be a list of "console" or "wandb", got ["console", "tensorboard"]',
+            ["console", "mlflow"],
+            'logging.backends: must be a list of "console", "tensorboard" or "wandb", got ["console", "mlflow"]',
         ),
         ("sampling", "prompts", "Once", 'sampling.prompts: must be a list of text, got "Once"; write ["Once"]'),
         ("sampling", "top_p", 1.5, "sampling.top_p: must be a number > 0 and <= 1, got 1.5"),
@@ -103,7 +103,7 @@ def lines_of_file(path, *overrides):
             "wandb",
             "zzz",
             3,
-            "wandb.zzz: unknown setting; known here: entity, project, mode",
+            "wandb.zzz: unknown setting; known here: entity, project, mode, log_checkpoints, finish_timeout_s",
         ),
     ],
 )

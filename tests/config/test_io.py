@@ -13,6 +13,8 @@ from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
     EvalConfig,
+    ExportConfig,
+    ImportConfig,
     InferConfig,
     PrepareDataConfig,
     SweepConfig,
@@ -28,6 +30,8 @@ ROOTS = {
     "prepare_data": PrepareDataConfig,
     "bench_tokenizer": BenchTokenizerConfig,
     "sweep": SweepConfig,
+    "export": ExportConfig,
+    "import": ImportConfig,
 }
 
 # Keys that no rule relates to others, so that every combination is valid.

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint
+from trainkit.checkpointing.finding import find_checkpoint
+from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.errors import RunFolderError
 from trainkit.run_folder import open_run_folder
 

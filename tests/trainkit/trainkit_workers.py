@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainkit.callbacks import Callback
-from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint
+from trainkit.checkpointing.finding import find_checkpoint
+from trainkit.checkpointing.manager import CheckpointManager
+from trainkit.clock import StepTimes
 from trainkit.distributed.parallel import World, process_group, world_from_environment
 from trainkit.errors import CheckpointSaveError
 from trainkit.evaluation import Validation
 from trainkit.logging.console import ConsoleLogger
+from trainkit.metrics import StepRecord
 from trainkit.protocols import Batch, StepContext, StepOutput
 from trainkit.settings import Task, TrainerSettings
 from trainkit.trainer import Trainer
-from trainkit.training.optim import AdamWSettings, MuonSettings
+from trainkit.training.optim import AdamWSettings
 from trainkit.training.schedule import Schedule
 
 GLOBAL_ROWS, LENGTH, VOCABULARY, WIDTH = 8, 5, 13, 6
@@ -62,23 +64,23 @@ def make_model(dropout: float = 0.0) -> ToyModel:
     return ToyModel(dropout)
 
 
-def global_batch(step: int) -> dict[str, Tensor]:
+def global_batch(step: int, rows: int = GLOBAL_ROWS) -> dict[str, Tensor]:
     """Return the whole batch of a step, ragged; in step 2 the second quarter has no target at all."""
     rng = torch.Generator().manual_seed(1000 + step)
-    ids = torch.randint(VOCABULARY, (GLOBAL_ROWS, LENGTH + 1), generator=rng)
-    lengths = torch.randint(1, LENGTH + 1, (GLOBAL_ROWS, 1), generator=rng)
+    ids = torch.randint(VOCABULARY, (rows, LENGTH + 1), generator=rng)
+    lengths = torch.randint(1, LENGTH + 1, (rows, 1), generator=rng)
     valid = torch.arange(LENGTH) < lengths
     if step == 2:
-        valid[2:4] = False
+        valid[rows // 4 : rows // 2] = False
     return {"ids": ids, "valid": valid}
 
 
 class ToySource:
     """Yield one rank's share of the global batches, cut by (micro-batch, rank)."""
 
-    def __init__(self, world: World, accumulation: int):
+    def __init__(self, world: World, accumulation: int, global_rows: int = GLOBAL_ROWS):
         self.world, self.accumulation, self.position = world, accumulation, 0
-        self.rows = GLOBAL_ROWS // (world.size * accumulation)
+        self.global_rows, self.rows = global_rows, global_rows // (world.size * accumulation)
         self.seen: list[int] = []
 
     def __next__(self) -> Batch:
@@ -86,7 +88,9 @@ class ToySource:
         first = (micro * self.world.size + self.world.rank) * self.rows
         self.position += 1
         self.seen.append(self.position)
-        return {name: tensor[first : first + self.rows] for name, tensor in global_batch(step + 1).items()}
+        return {
+            name: tensor[first : first + self.rows] for name, tensor in global_batch(step + 1, self.global_rows).items()
+        }
 
     def origin(self) -> str:
         return f"toy batch {self.position}"
@@ -127,32 +131,19 @@ def make_trainer(world: World, settings: TrainerSettings, dropout: float = 0.0, 
     return Trainer(Task(make_model(dropout), objective, source), settings, world, **parts)
 
 
+def make_record(**changes: Any) -> StepRecord:
+    """Return a record of a plausible step."""
+    values = {
+        "step": 1, "loss": 3.0, "loss_ema": 3.1, "learning_rate": 1e-3, "learning_rates": {"matrix": 1e-3},
+        "grad_norm": 0.834, "skipped_steps": 0, "weight": 4096.0, "weight_seen": 491520.0,
+        "times": StepTimes(100.0, 3.0, 80.0, 17.0), "pauses_ms": {"checkpoint": 0.0, "evaluation": 0.0},
+        "data_wait_share": 0.03, "elapsed_s": 12.5, "mfu": None, "peak_memory_mb": 100.0, "metrics": {},
+    }  # fmt: skip
+    return StepRecord(**(values | changes))
+
+
 def weights_of(trainer: Trainer) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
-
-
-class KeepNorms(Callback):
-    """Keep the gradient norms, which clipping and AdamW would otherwise hide: both forgive a wrong scale."""
-
-    runs_on_every_rank = True
-
-    def __init__(self):
-        self.norms: list[float] = []
-
-    def on_gradients_ready(self, step: int, grad_norm: float) -> None:
-        self.norms.append(grad_norm)
-
-
-def train_three_steps(
-    world: World, accumulation: int, is_compiled: bool = False, is_muon: bool = False
-) -> tuple[dict[str, Tensor], list]:
-    """Return the weights after three steps, and the gradient norm of each."""
-    keep_norms = KeepNorms()
-    optimizer = MuonSettings() if is_muon else AdamWSettings()
-    settings = make_settings(grad_accum_steps=accumulation, compile=is_compiled, optimizer=optimizer)
-    trainer = make_trainer(world, settings, callbacks=[keep_norms])
-    trainer.fit()
-    return weights_of(trainer), keep_norms.norms
 
 
 def train_with_interruption(world: World, folder: str, stop_at: int, max_steps: int) -> dict[str, Any]:
@@ -182,11 +173,27 @@ def interrupted_and_whole(world: World, folder: str) -> tuple[dict, dict, dict]:
     return first, second, whole
 
 
-def evaluate_uneven(world: World, batches_by_rank: list[int]) -> tuple[float, float, int]:
+class TalkingModel(nn.Module):
+    """A toy model whose every forward pass needs all ranks, as a sharded model's does."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = make_model()
+
+    def forward(self, ids: Tensor, noise: Tensor) -> Tensor:
+        torch.distributed.all_reduce(torch.zeros(1))
+        return self.inner(ids, noise)
+
+
+def evaluate_uneven(world: World, batches_by_rank: list[int], is_talking: bool = False) -> tuple[float, float, int]:
     """Evaluate with a different number of batches on each rank."""
     batches = [global_batch(10 * world.rank + index) for index in range(batches_by_rank[world.rank])]
     validation = Validation(make_batches=lambda: batches, every=0, max_batches=3)
     trainer = make_trainer(world, make_settings(max_steps=2), validation=validation)
+    if is_talking:
+        talking = TalkingModel()
+        talking.inner = trainer.model
+        trainer.compiled = talking
     result = trainer.fit()
     return result.evaluation.loss, result.evaluation.weight, result.evaluation.batches
 

@@ -2,7 +2,13 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 
 def create_folder(folder: Path) -> None:
@@ -28,6 +34,16 @@ def sync_folder(folder: Path) -> None:
 def write_file(path: Path, content: bytes) -> None:
     """Write a file in one go; the caller syncs it."""
     path.write_bytes(content)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as safetensors; the caller syncs the file."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def write_values(path: Path, values: Any) -> None:
+    """Write plain Python values and tensors so that torch reads them back without running code; the caller syncs."""
+    torch.save(values, path)
 
 
 def rename(source: Path, target: Path) -> None:

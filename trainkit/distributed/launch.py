@@ -37,6 +37,7 @@ from trainkit.distributed.parallel import (
     world_from_environment,
 )
 from trainkit.errors import WorkerError
+from trainkit.signals import STOP_SIGNALS
 
 Worker = Callable[..., Any]
 
@@ -181,7 +182,7 @@ def _explain(failure: ChildFailedError, outcomes: dict[int, Outcome], received: 
 
 @contextmanager
 def _forwarded_signals() -> Iterator[list[int]]:
-    """Pass SIGINT and SIGTERM on to the workers, who decide, and keep waiting for them; yields those received."""
+    """Pass stop signals on to the workers, who decide, and keep waiting for them; yields those received."""
     received: list[int] = []
 
     def forward(signal_number: int, _frame: object) -> None:
@@ -189,7 +190,7 @@ def _forwarded_signals() -> Iterator[list[int]]:
         for process in active_children():
             os.kill(process.pid, signal_number)
 
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
     try:
         yield received
     finally:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -51,6 +52,10 @@ class ConsoleLogger(Callback):
         """Say what was saved."""
         self._remark(f"saved {path}")
 
+    def on_notice(self, step: int, message: str) -> None:
+        """Pass it on."""
+        self._remark(message)
+
     def on_stop(self, step: int, stop_signal: signal.Signals, path: Path | None) -> None:
         """Say how to go on after an interruption."""
         where = f"saved {path}" if path else "nothing was saved"
@@ -66,7 +71,7 @@ class ConsoleLogger(Callback):
     def format_step(self, record: StepRecord) -> str:
         """Return the line a person reads about a step, short enough for 80 columns."""
         rate = shorten(record.weight_per_second)
-        extra = "".join(f"  {self._dim(name)} {value:.4g}" for name, value in record.metrics.items())
+        extra = self._format_metrics(record.metrics)
         return (
             f"{self._dim('step')} {record.step:>6}  {self._dim('loss')} {record.loss:.4f}  "
             f"{self._dim('lr')} {record.learning_rate:.1e}  {self._dim('grad')} {record.grad_norm:.2f}  "
@@ -75,9 +80,14 @@ class ConsoleLogger(Callback):
 
     def format_evaluation(self, record: EvaluationRecord) -> str:
         """Return the line a person reads about an evaluation."""
-        extra = "".join(f"  {self._dim(name)} {value:.4g}" for name, value in record.metrics.items())
+        extra = self._format_metrics(record.metrics)
         over = self._dim(f"over {shorten(record.weight)} {self.unit}")
         return f"{self._dim('step')} {record.step:>6}  {self._dim('validation loss')} {record.loss:.4f}  {over}{extra}"
+
+    def _format_metrics(self, metrics: Mapping[str, float]) -> str:
+        """Show the metrics that stand alone; of families such as norm/<layer> there are too many for a line."""
+        plain = {name: value for name, value in metrics.items() if "/" not in name}
+        return "".join(f"  {self._dim(name)} {value:.4g}" for name, value in plain.items())
 
     def _dim(self, text: str) -> str:
         return f"\033[2m{text}\033[0m" if self.is_colored else text

@@ -5,46 +5,61 @@ the last forward. So backward runs on *sums*, gradients are exchanged once, in t
 all-reduce then brings the weight that everything is divided by. The result does not depend on the cut:
 
     rank r, micro-batch m:  backward(loss_sum[r, m])            gradient  G_r = sum_m grad loss_sum[r, m]
-    DDP, last micro-batch:  average over ranks                  G = (sum_r G_r) / world
+    DDP or FSDP, last one:  average over ranks                  G = (sum_r G_r) / world
     here:                   scale by world / weight             (sum_r G_r) / weight
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from signal import Signals
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from profiling.nvtx import nvtx_range
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import sum_over_ranks
+from trainkit.distributed.strategy import PreparedModel
 from trainkit.protocols import Batch, Objective, StepContext, StepOutput
 from trainkit.signals import STOP_SIGNALS
 from trainkit.training.precision import Precision
 from trainkit.training.seeding import make_generator
+from trainkit.training.sums import MetricNames
 
 
 @dataclass(frozen=True, slots=True)
 class StepTotals:
-    """Hold a step's sums over all ranks and micro-batches; the same on every rank, but for `local_losses`."""
+    """Hold a step's sums over all ranks and micro-batches, still on the device; the same on every rank."""
 
-    loss_sum: float
-    weight: float
-    metric_sums: Mapping[str, float]
-    stop_signal: Signals | None
-    """The signal that any rank received; all ranks act on it after the same step."""
+    names: MetricNames
+    sums: Tensor
+    """[len(names) + stop signals] float64: what `names` lays out, then how many ranks received each stop signal."""
     local_losses: Sequence[Tensor]
     """This rank's loss_sum of each micro-batch, to tell which of them was bad."""
+
+    @property
+    def loss(self) -> Tensor:
+        """[] the mean loss."""
+        return self.sums[0] / self.sums[1]
+
+    @property
+    def weight(self) -> Tensor:
+        """[] what it was divided by."""
+        return self.sums[1]
+
+
+def received_signal(flags: Sequence[float]) -> Signals | None:
+    """Return the stop signal that any rank received; all ranks act on it after the same step."""
+    return max((number for number, flag in zip(STOP_SIGNALS, flags, strict=True) if flag), default=None)
 
 
 class Accumulator:
     """Run the objective over micro-batches and leave un-normalised gradients in the parameters."""
 
-    def __init__(self, model: nn.Module, objective: Objective, world: World, precision: Precision, seed: int):
-        """Take the model as it is trained: compiled and wrapped for DDP."""
-        self.model = model
+    def __init__(self, prepared: PreparedModel, objective: Objective, world: World, precision: Precision, seed: int):
+        self.prepared = prepared
         self.objective = objective
         self.world = world
         self.precision = precision
@@ -58,9 +73,10 @@ class Accumulator:
         outputs = []
         for index, batch in enumerate(batches):
             is_last = index == len(batches) - 1
-            with nullcontext() if is_last or self.world.size == 1 else self.model.no_sync():
+            context = self._context(step, index, batch, len(batches))
+            with self.prepared.exchanging_gradients(is_last):
                 with nvtx_range("forward"), self.precision.autocast():
-                    output = self.objective(self.model, batch, self._context(step, index, batch, len(batches)))
+                    output = self.objective(self.prepared.training, batch, context)
                 with nvtx_range("backward"):
                     self.precision.backward(output.loss_sum)
             outputs.append(output)
@@ -76,32 +92,30 @@ class Accumulator:
         )
 
     def _reduce(self, outputs: Sequence[StepOutput], stop_signal: Signals | None) -> StepTotals:
-        names = sorted(outputs[0].metrics)
-        losses = [output.loss_sum.detach() for output in outputs]
-        local = [sum_values(losses), sum_values([output.weight for output in outputs])]
-        local += [sum_values([output.metrics[name] for output in outputs]) for name in names]
-        local += [torch.tensor(float(stop_signal == number), dtype=torch.float64) for number in STOP_SIGNALS]
-        device = self.world.device
-        totals = sum_over_ranks(torch.stack([value.to(device) for value in local]), self.world).tolist()
-        flags = totals[len(totals) - len(STOP_SIGNALS) :]
+        names, device = MetricNames.of(outputs[0]), self.world.device
+        sums = torch.stack([names.pack(output, device) for output in outputs]).sum(dim=0)
+        flags = torch.tensor([float(stop_signal == number) for number in STOP_SIGNALS], dtype=torch.float64)
         return StepTotals(
-            loss_sum=totals[0],
-            weight=totals[1],
-            metric_sums=dict(zip(names, totals[2:], strict=False)),
-            stop_signal=max((number for number, flag in zip(STOP_SIGNALS, flags, strict=True) if flag), default=None),
-            local_losses=losses,
+            names=names,
+            sums=sum_over_ranks(torch.cat([sums, flags.to(device, non_blocking=True)]), self.world),
+            local_losses=[output.loss_sum.detach() for output in outputs],
         )
 
 
-def sum_values(values: Sequence[Tensor]) -> Tensor:
-    """Sum scalars in float64, where token counts stay exact and the order of summing hardly matters."""
-    return torch.stack([value.detach().to(torch.float64) for value in values]).sum()
+def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float | None) -> Tensor:
+    """Limit the global norm of the gradients, in place, and return the norm before as [] on their device.
+
+    Sharded or not, it is the norm of the whole gradient.
+    """
+    norm = nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm).detach()
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
-def scale_gradients(parameters: Sequence[nn.Parameter], factor: float) -> None:
-    """Multiply all gradients by `factor`, in place."""
+def scale_gradients(parameters: Sequence[nn.Parameter], factor: Tensor) -> None:
+    """Multiply all gradients by `factor` [], in place."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    torch._foreach_mul_(gradients, factor)
+    own = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
+    torch._foreach_mul_(own, factor.to(own[0].dtype))
 
 
 def count_rows(batch: Batch) -> int:

@@ -40,13 +40,17 @@ class Precision:
         """Add the gradient of `loss` (scaled where needed) to the parameters."""
         self.scaler.scale(loss).backward()
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Apply the gradients, which were unscaled before clipping; an overflow skips the update and lowers the scale.
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take the loss scale out of the gradients; one that overflowed stays infinite."""
+        if self.is_scaled:
+            self.scaler.unscale_(optimizer)
 
-        Raises FloatingPointError when the scale has become so small that no gradient will ever fit.
-        """
-        self.scaler.step(optimizer)
+    def end_step(self) -> None:
+        """Lower the loss scale after an overflow, and raise it now and then."""
         self.scaler.update()
+
+    def check_scale(self) -> None:
+        """Raise FloatingPointError when the scale is so small that no gradient will ever fit. Waits for the device."""
         if self.is_scaled and self.scaler.get_scale() < _SMALLEST_LOSS_SCALE:
             raise FloatingPointError("float16 gradients keep overflowing: use bfloat16 or float32")
 

@@ -9,7 +9,7 @@ Whether a position sees only its past (autoregressive) or everything (diffusion)
 the model: one set of weights can serve both.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 INIT_STD = 0.02
+Role = Literal["hidden", "head", "embedding", "vector"]
 
 
 class TransformerLM(nn.Module):
@@ -71,6 +72,19 @@ class TransformerLM(nn.Module):
                 parameter.normal_(std=INIT_STD)
             else:
                 parameter.fill_(1.0)
+
+    @staticmethod
+    def role_of(name: str, parameter: nn.Parameter) -> Role:
+        """Tell what a parameter is for, which decides how an optimizer treats it.
+
+        A tied embedding is met first, and named, as the embedding. Whatever else has two dimensions maps between
+        hidden states.
+        """
+        if name.endswith("embedding.weight"):
+            return "embedding"
+        if name == "head.weight":
+            return "head"
+        return "hidden" if parameter.ndim >= 2 else "vector"
 
     def forward(
         self,

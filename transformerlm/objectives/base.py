@@ -23,8 +23,8 @@ class LossOutput:
     """[] nats, summed over tokens; differentiable."""
     weight: Tensor
     """[] the number of tokens to divide by."""
-    metrics: Mapping[str, Tensor] = field(default_factory=dict)
-    """[] each; further sums, divided by the same weight when reported."""
+    metrics: Mapping[str, Tensor | tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """[] each; further sums, divided by the same weight when reported, or pairs of a sum and its own divisor."""
 
 
 class NoiseContext(Protocol):

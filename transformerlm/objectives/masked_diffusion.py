@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformerlm.models.transformer import TransformerLM
 from transformerlm.models.two_streams import block_starts
 from transformerlm.objectives.base import LossOutput, NoiseContext
+from transformerlm.objectives.mask_rates import loss_by_mask_rate
 from transformerlm.objectives.noise import Noise, Spans
 
 HeadMode = Literal["full", "gathered"]
@@ -92,8 +93,14 @@ class MaskedDiffusion:
         # token itself (infinite loss), hence `where` instead of a product with zero.
         loss_sum = torch.where(weights > 0, nats * weights, 0.0).sum()
         masked = corruption.is_masked.sum() / corruption.copies
+        valid = batch["valid"].repeat(corruption.copies, 1) if "valid" in batch else None
         return LossOutput(
-            loss_sum, corruption.num_tokens.to(loss_sum.dtype), {"masked_share": masked.to(loss_sum.dtype)}
+            loss_sum,
+            corruption.num_tokens.to(loss_sum.dtype),
+            {
+                "masked_share": masked.to(loss_sum.dtype),
+                **loss_by_mask_rate(nats, corruption.is_masked, valid, selected),
+            },
         )
 
     def plan_step(self, seq: int, context: NoiseContext) -> StepPlan:

@@ -11,8 +11,10 @@ import pytest
 from trainkit_workers import save_on_a_small_disk
 
 from trainkit.checkpointing import storage
-from trainkit.checkpointing.manager import CheckpointManager, find_checkpoint, verify_checkpoint
+from trainkit.checkpointing.finding import find_checkpoint, verify_checkpoint
+from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.checkpointing.manifest import verify_manifest
+from trainkit.checkpointing.retention import Retention
 from trainkit.errors import CheckpointError, CheckpointSaveError
 
 STORAGE_OPERATIONS = ("create_folder", "sync_file", "sync_folder", "write_file", "rename", "remove_folder")
@@ -44,7 +46,7 @@ def test_save_publishes_and_moves_latest(tmp_path):
 
 
 def test_keep_last_deletes_the_oldest_but_never_what_latest_names(tmp_path):
-    manager = CheckpointManager(tmp_path, keep_last=2)
+    manager = CheckpointManager(tmp_path, Retention(keep_last=2))
     for step in (1, 2, 3):
         manager.save(step, write_step(step))
     assert [path.name for path in manager.list_checkpoints()] == ["step_00000002", "step_00000003"]
@@ -52,7 +54,7 @@ def test_keep_last_deletes_the_oldest_but_never_what_latest_names(tmp_path):
     assert manager.latest().name == "step_00000001"
     assert saved_step(manager.latest()) == 1
 
-    keep_all = CheckpointManager(tmp_path / "all", keep_last=0)
+    keep_all = CheckpointManager(tmp_path / "all", Retention(keep_last=0))
     for step in (1, 2, 3, 4, 5):
         keep_all.save(step, write_step(step))
     assert len(keep_all.list_checkpoints()) == 5
@@ -65,7 +67,7 @@ def count_write_points(folder: Path, monkeypatch: pytest.MonkeyPatch, step: int)
         for name in STORAGE_OPERATIONS:
             original = getattr(storage, name)
             patch.setattr(storage, name, lambda *args, f=original: (calls.__setitem__(0, calls[0] + 1), f(*args)))
-        CheckpointManager(folder, keep_last=2).save(step, write_step(7))
+        CheckpointManager(folder, Retention(keep_last=2)).save(step, write_step(7))
     return calls[0]
 
 
@@ -90,7 +92,7 @@ def die_while_saving(folder: Path, at_call: int, step: int) -> None:
     try:
         for name in STORAGE_OPERATIONS:
             setattr(storage, name, deadly(getattr(storage, name)))
-        CheckpointManager(folder, keep_last=2).save(step, write_step(7))
+        CheckpointManager(folder, Retention(keep_last=2)).save(step, write_step(7))
     finally:
         os._exit(0)
 
@@ -99,7 +101,7 @@ def die_while_saving(folder: Path, at_call: int, step: int) -> None:
 def test_death_at_any_write_point_leaves_a_loadable_checkpoint(step, tmp_path, monkeypatch):
     template = tmp_path / "template"
     for earlier in (1, 2):
-        CheckpointManager(template, keep_last=2).save(earlier, write_step(earlier))
+        CheckpointManager(template, Retention(keep_last=2)).save(earlier, write_step(earlier))
     shutil.copytree(template, tmp_path / "count", symlinks=True)
     points = count_write_points(tmp_path / "count", monkeypatch, step)
     assert points > 10
@@ -218,4 +220,4 @@ def test_a_checkpoint_that_lost_its_manifest_is_refused_and_the_newest_intact_of
 
 def test_negative_retention_is_refused(tmp_path):
     with pytest.raises(ValueError, match="keep_last must be 0"):
-        CheckpointManager(tmp_path, keep_last=-1)
+        CheckpointManager(tmp_path, Retention(keep_last=-1))

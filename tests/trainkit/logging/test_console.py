@@ -8,16 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from trainkit_workers import make_settings, make_trainer
+from trainkit_workers import make_record, make_settings, make_trainer
 
 from trainkit.distributed.parallel import World
 from trainkit.logging.console import ConsoleLogger, shorten
-from trainkit.metrics import EvaluationRecord, StepRecord, json_line
+from trainkit.metrics import EvaluationRecord, json_line
 
-RECORD = StepRecord(
-    step=120, loss=3.41237, learning_rate=2.9e-4, grad_norm=0.834, weight=4096.0, weight_seen=491520.0,
-    step_ms=100.0, data_wait_ms=3.0, data_wait_share=0.03, elapsed_s=12.5, metrics={"accuracy": 0.25},
-)  # fmt: skip
+RECORD = make_record(step=120, loss=3.41237, learning_rate=2.9e-4, metrics={"accuracy": 0.25, "norm/head": 2.0})
 
 
 def test_piped_output_is_nothing_but_json_lines(capsys):

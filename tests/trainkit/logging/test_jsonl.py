@@ -7,6 +7,7 @@ import pytest
 from trainkit_workers import make_settings, make_trainer
 
 from trainkit.checkpointing.manager import CheckpointManager
+from trainkit.checkpointing.retention import Retention
 from trainkit.distributed.parallel import World
 from trainkit.errors import RunWriteError
 from trainkit.logging.jsonl import JsonlLogger, drop_records_after
@@ -18,7 +19,7 @@ def steps_in(path) -> list[int]:
 
 def test_a_resumed_run_has_every_step_once_and_the_same_losses_as_an_uninterrupted_one(tmp_path):
     def train(name: str, resume_at: int | None = None, max_steps: int = 6):
-        manager = CheckpointManager(tmp_path / name, keep_last=0)
+        manager = CheckpointManager(tmp_path / name, Retention(keep_last=0))
         logger = JsonlLogger(tmp_path / name / "metrics.jsonl", unit="tokens")
         trainer = make_trainer(World(), make_settings(6, save_every=2), callbacks=[logger], checkpoints=manager)
         trainer.max_steps = max_steps
