@@ -12,6 +12,7 @@ from typing import Any
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    EvalConfig,
     ExportConfig,
     ImportConfig,
     InferConfig,
@@ -41,6 +42,9 @@ def check_files(config: Section) -> list[str]:
             files = None if data.data_files == STANDARD_INPUT else data.data_files
             folder = _check_output_folder("tokenizer.output_dir", tokenizer.output_dir)
             return [*_check_data_files(files), *folder]
+        case EvalConfig(data=data, choices=choices):
+            questions = [] if choices is None or not choices.file else _check_questions(choices.file)
+            return [*([] if data is None else _check_data_files(data.data_files)), *questions]
         case BenchTokenizerConfig(benchmark=benchmark):
             return list(_check_benchmark(benchmark))
         case InferConfig() | BenchInferConfig() | SweepConfig() | ExportConfig() if config.checkpoint is not None:
@@ -144,6 +148,11 @@ def _check_checkpoint(path: str) -> Iterator[str]:
             f"checkpoint.path: no run or checkpoint at {path}{_beside(path)}; train one first "
             "(transformerlm-train --config config/resources/train.toml), or correct the path"
         )
+
+
+def _check_questions(path: str) -> Iterator[str]:
+    if not Path(path).is_file():
+        yield f"choices.file: no such file: {path}{_beside(path)}; correct the path, or leave it out"
 
 
 def _check_benchmark(benchmark: TokenizerBenchmarkSection) -> Iterator[str]:

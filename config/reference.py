@@ -8,6 +8,8 @@ from config.describe import describe_field, describe_value
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    BenchTrainConfig,
+    EvalConfig,
     ExportConfig,
     ImportConfig,
     InferConfig,
@@ -21,9 +23,11 @@ from config.section import Section, choices, subsections
 COMMANDS: dict[str, type[Section]] = {
     "transformerlm-train": TrainConfig,
     "transformerlm-infer": InferConfig,
+    "transformerlm-eval": EvalConfig,
     "transformerlm-train-tokenizer": TrainTokenizerConfig,
     "transformerlm-prepare-data": PrepareDataConfig,
     "transformerlm-bench-infer": BenchInferConfig,
+    "transformerlm-bench-train": BenchTrainConfig,
     "transformerlm-sweep": SweepConfig,
     "transformerlm-export": ExportConfig,
     "transformerlm-import": ImportConfig,

@@ -10,6 +10,12 @@ from config.sections.checkpoint import CheckpointSection
 from config.sections.checkpointing import CheckpointingSection
 from config.sections.data import DataSection, PrepareCorpusSection, TokenizerCorpusSection, missing_split
 from config.sections.ddp import DdpSection
+from config.sections.evaluation import (
+    ChoicesSection,
+    EvaluationCorpusSection,
+    EvaluationSection,
+    InfillingSection,
+)
 from config.sections.export import ExportSection, ImportingSection
 from config.sections.inference import InferenceSection
 from config.sections.logging import LoggingSection
@@ -21,6 +27,7 @@ from config.sections.sampling import SamplingSection
 from config.sections.sweep import SweepSection
 from config.sections.tokenizer import TokenizerSection
 from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
+from config.sections.train_benchmark import TrainBenchmarkSection
 from config.sections.training import TrainingSection
 from config.sections.wandb import WandbSection
 from config.words import quote_or
@@ -163,6 +170,26 @@ class SweepConfig(Section):
     """What they differ in."""
 
 
+class EvalConfig(Section):
+    """Everything transformerlm-eval reads; what a section is missing for is not measured."""
+
+    evaluation: EvaluationSection = EvaluationSection()
+    """Which checkpoints, and how."""
+    data: EvaluationCorpusSection | None = None
+    """Text to score."""
+    choices: ChoicesSection | None = None
+    """Questions to answer."""
+    infilling: InfillingSection | None = None
+    """Gaps to fill."""
+
+    @rule("data", "choices", "infilling")
+    def something_is_measured(data: Any, choices: Any, infilling: Any) -> str | None:
+        """Require a task."""
+        if data is None and choices is None and infilling is None:
+            return "nothing to measure; add [data], [choices] or [infilling]"
+        return None
+
+
 class ExportConfig(Section):
     """Everything transformerlm-export reads."""
 
@@ -193,6 +220,15 @@ class BenchTokenizerConfig(Section):
 
     benchmark: TokenizerBenchmarkSection = TokenizerBenchmarkSection(megabytes=10.0)
     """What to measure, and how."""
+
+
+class BenchTrainConfig(Section):
+    """Everything transformerlm-bench-train reads."""
+
+    objective: ObjectiveSection
+    """What the model learns to predict."""
+    benchmark: TrainBenchmarkSection = TrainBenchmarkSection()
+    """What to measure, and for how long."""
 
 
 class BenchInferConfig(Section):

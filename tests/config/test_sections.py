@@ -159,7 +159,9 @@ class TestData:
 
     def test_a_misspelt_embedded_corpus_is_not_looked_for_on_the_hub(self):
         assert problems(CorpusSection, dataset_name="synthetic/story") == {
-            "dataset_name": 'there is no embedded corpus "synthetic/story"; use "synthetic/stories"'
+            "dataset_name": (
+                'there is no embedded corpus "synthetic/story"; use "synthetic/stories" or "synthetic/hidden_markov"'
+            )
         }
 
     def test_a_stream_has_no_slices(self):
