@@ -5,6 +5,7 @@ The order is that of importance, and nothing new begins once the time is up: wha
 
 import argparse
 import gc
+import math
 import platform
 import statistics
 import sys
@@ -227,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     device = torch.device("cpu" if options.cpu_dry_run else "cuda")
     machine = inspect_machine(device, torch.float32 if options.cpu_dry_run else torch.bfloat16)
-    report = Report(device, options.cpu_dry_run, options.budget_s)
+    report = Report(device, options.cpu_dry_run, math.inf if options.cpu_dry_run else options.budget_s)
     write(report, machine)
     name = "cpu-dry-run" if options.cpu_dry_run else torch.cuda.get_device_name(device).replace(" ", "-")
     path = options.output or RESULTS / f"{name}.md"
