@@ -115,14 +115,15 @@ def objective_of(name: str, mask_id: int) -> LanguageObjective:
         return Autoregressive()
     if name == "masked_diffusion":
         return MaskedDiffusion(mask_id)
-    return BlockDiffusion(mask_id, block_length=BLOCK_LENGTH)
+    return BlockDiffusion(mask_id, is_first_given=True, block_length=BLOCK_LENGTH)
 
 
 def train(report: Report, machine: Machine, size: str, name: str) -> str:
     """Measure the whole training loop, compiled on a GPU; returns a row of the table."""
     chosen = SMALL if report.is_dry_run else SIZES[size]
     objective = objective_of(name, chosen.shape.vocab_size - 1)
-    shape = replace(chosen.shape, block_length=BLOCK_LENGTH if name == "block_diffusion" else None)
+    is_block = name == "block_diffusion"
+    shape = replace(chosen.shape, block_length=BLOCK_LENGTH if is_block else None, shift_logits=is_block)
     is_compiled = report.device.type == "cuda"
     dtype = torch.bfloat16 if is_compiled else torch.float32
     workload = Workload(shape, chosen.batch_size, report.device, dtype)

@@ -84,7 +84,7 @@ def load_subject(config: "BenchInferConfig") -> "Subject":
 
     device = choose_device(config.inference.device)
     if config.checkpoint is not None:
-        predictor = Predictor.from_checkpoint(config.checkpoint.path, device)
+        predictor = Predictor.from_checkpoint(config.checkpoint.path, device, config.checkpoint.weights)
         model, objective, mask_id = predictor.model, predictor.objective, predictor.tokenizer.mask_id
     else:
         assert config.model is not None, "the schema requires a checkpoint, or a model and its objective"

@@ -1,9 +1,11 @@
 """From sections of the configuration to objects: each builder takes its section and gives what it describes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from config.sections.checkpointing import CheckpointingSection
+from config.sections.ddp import DdpSection
 from config.sections.generation import GenerationSettings as GenerationSection
 from config.sections.inference import InferenceSection
 from config.sections.model import ModelSection
@@ -14,12 +16,12 @@ from config.sections.objective import (
     MaskingSection,
     ObjectiveSection,
 )
-from config.sections.optimizer import MuonSection, OptimizerSection
+from config.sections.optimizer import MuonGroupSection, MuonHiddenSection, MuonSection, OptimizerSection
 from config.sections.training import TrainingSection
 from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.checkpointing.retention import Retention
 from trainkit.settings import TrainerSettings
-from trainkit.training.optim import AdamWSettings, MuonSettings, OptimizerSettings
+from trainkit.training.optim import AdamWSettings, GroupSettings, MuonSettings, OptimizerSettings
 from trainkit.training.schedule import Schedule
 from transformerlm.inference.plan import Policy
 from transformerlm.inference.predictor import GenerationSettings
@@ -108,10 +110,23 @@ def build_schedule(section: OptimizerSection, max_steps: int) -> Schedule:
 
 def build_optimizer_settings(section: OptimizerSection) -> OptimizerSettings:
     """Return the optimizer's settings; its learning rate is the schedule's."""
-    if isinstance(section, MuonSection):
-        adamw = AdamWSettings(betas=section.betas, eps=section.eps, weight_decay=0.0)
-        return MuonSettings(momentum=section.momentum, weight_decay=section.weight_decay, adamw=adamw)
-    return AdamWSettings(betas=section.betas, eps=section.eps, weight_decay=section.weight_decay)
+    if not isinstance(section, MuonSection):
+        return AdamWSettings(betas=section.betas, eps=section.eps, weight_decay=section.weight_decay)
+
+    def group(of: MuonGroupSection | MuonHiddenSection) -> GroupSettings:
+        scale = (of.max_learning_rate or section.max_learning_rate) / section.max_learning_rate
+        return GroupSettings(section.weight_decay if of.weight_decay is None else of.weight_decay, scale)
+
+    groups = section.muon
+    return MuonSettings(
+        momentum=section.momentum,
+        betas=section.betas,
+        eps=section.eps,
+        hidden=group(groups.hidden),
+        head=group(groups.head),
+        embedding=group(groups.embedding),
+        vector=group(groups.vector),
+    )
 
 
 def build_trainer_settings(
@@ -128,6 +143,7 @@ def build_trainer_settings(
         grad_accum_steps=training.grad_accum_steps,
         grad_clip_norm=optimizer.grad_clip_norm or None,
         precision=training.precision,
+        average_decay=optimizer.ema_decay,
         compile=training.compile,
         seed=training.seed,
         on_nonfinite=training.on_nonfinite,
@@ -144,6 +160,11 @@ def build_checkpoints(section: CheckpointingSection, run: Path) -> CheckpointMan
     retention = Retention(section.keep_last, section.keep_best, section.keep_every)
     remote_url = f"{section.remote_url.rstrip('/')}/{run.name}" if section.remote_url else ""
     return CheckpointManager(run / "checkpoints", retention, run=run, remote_url=remote_url)
+
+
+def share_model(settings: TrainerSettings, ddp: DdpSection) -> TrainerSettings:
+    """Return the settings with how processes share the model."""
+    return replace(settings, strategy=ddp.strategy, recompute_blocks=ddp.activation_checkpointing)
 
 
 def build_policy(section: GenerationSection) -> Policy:

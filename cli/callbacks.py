@@ -1,14 +1,14 @@
 """What accompanies a training run: loggers, samples, the report, and what every checkpoint needs to be used alone."""
 
 import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from torch import nn
 
-from cli.build import build_generation
 from cli.resuming import CONFIG_FILE
 from cli.sampling import SamplingCallback
-from cli.summary import Line, tabulate
 from config.io import dump_toml
 from config.roots import TrainConfig
 from trainkit.callbacks import Callback
@@ -42,9 +42,14 @@ class DescribeModel(Callback):
 
 
 def make_callbacks(
-    config: TrainConfig, folder: Path, tokenizer: Tokenizer, model: TransformerLM, world: World
+    config: TrainConfig,
+    folder: Path,
+    tokenizer: Tokenizer,
+    model: TransformerLM,
+    world: World,
+    lend: Callable[[], AbstractContextManager[TransformerLM | None]],
 ) -> list[Callback]:
-    """Return what accompanies the run; metrics.jsonl always does."""
+    """Return what accompanies the run; metrics.jsonl always does. `lend` gives the model to sample from."""
     callbacks: list[Callback] = [
         DescribeModel(config, model.shape, tokenizer),
         JsonlLogger(folder / "metrics.jsonl", UNIT),
@@ -62,8 +67,7 @@ def make_callbacks(
         watched = config.logging.weight_norms, config.logging.activation_norms
         callbacks.append(NormRecorder(name_parts(model), config.logging.log_every, *watched))
     if config.sampling.every and config.sampling.prompts:
-        generation = build_generation(config.sampling, model.shape)
-        callbacks.append(SamplingCallback(model, tokenizer, config, generation, folder))
+        callbacks.append(SamplingCallback(lend, tokenizer, config, folder, world.is_first))
     if config.logging.report:
         callbacks.append(RunReport(folder, make_report_facts(config, folder, model, world)))
     return callbacks
@@ -107,12 +111,12 @@ def make_report_facts(config: TrainConfig, folder: Path, model: TransformerLM, w
     return ReportFacts(folder.name, about, UNIT, dump_toml(config), describe_environment(world))
 
 
-def finish_report(callbacks: list[Callback], lines: list[Line]) -> None:
+def finish_report(callbacks: list[Callback], table: list[list[str]]) -> None:
     """Write the report once more, with the closing figures and the last samples."""
     report = next((callback for callback in callbacks if isinstance(callback, RunReport)), None)
     if report is None:
         return
-    if lines:
-        heading, *rows = tabulate(lines)
+    if table:
+        heading, *rows = table
         report.table = FiguresTable("Held-out text", ["", *heading[1:]], rows)
     report.write()

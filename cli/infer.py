@@ -70,7 +70,7 @@ def infer(config: "InferConfig", options: argparse.Namespace) -> int:
     from transformerlm.utils.dtypes import cast_weights
 
     section = config.inference
-    predictor = Predictor.from_checkpoint(config.checkpoint.path, section.device)
+    predictor = Predictor.from_checkpoint(config.checkpoint.path, section.device, config.checkpoint.weights)
     cast_weights(predictor.model, section.precision)
     settings = build_generation(section, predictor.model.shape)
     trace = predictor.new_trace(settings) if options.trace else None

@@ -22,14 +22,25 @@ FREE_FIELDS = {"context_length", "attention_backend", "sdp_backend", "shift_logi
 def load_initial_weights(model: TransformerLM, path: str, tokenizer: Tokenizer) -> str:
     """Fill a model with the weights of a run or checkpoint folder; returns a line that says so.
 
+    Raises ValueError like find_initial_weights.
+    """
+    folder = find_initial_weights(model.shape, path, tokenizer)
+    load_weights(model, folder / WEIGHTS_FILE)
+    _, objective = read_description(folder)
+    return f"weights of {Path(path)} ({objective}, {folder.name})"
+
+
+def find_initial_weights(wanted: ModelShape, path: str, tokenizer: Tokenizer) -> Path:
+    """Return the checkpoint to begin from.
+
     Raises ValueError naming every key of [model] that differs, or a tokenizer that does.
     """
     try:
         folder = find_checkpoint(path)
-        shape, objective = read_description(folder)
+        shape, _ = read_description(folder)
     except CheckpointError as error:
         raise ValueError(f"training.init_from: {error}") from error
-    if problems := differences(shape, model.shape):
+    if problems := differences(shape, wanted):
         raise ValueError(
             f"training.init_from: {folder} is a model of another shape: {'; '.join(problems)}; "
             "set [model] to the shape of those weights, or choose others"
@@ -39,8 +50,7 @@ def load_initial_weights(model: TransformerLM, path: str, tokenizer: Tokenizer) 
             f"training.init_from: {folder} was trained with another tokenizer; point [data.tokenizer] at "
             f"{folder / TOKENIZER_FOLDER}, or choose other weights"
         )
-    load_weights(model, folder / WEIGHTS_FILE)
-    return f"weights of {Path(path)} ({objective}, {folder.name})"
+    return folder
 
 
 def differences(theirs: ModelShape, ours: ModelShape) -> list[str]:

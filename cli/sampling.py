@@ -3,10 +3,13 @@
 import contextlib
 import json
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tqdm import tqdm
 
+from cli.build import build_generation
 from cli.output import remark
 from config.roots import TrainConfig
 from config.sections.sampling import SamplingSection
@@ -47,31 +50,34 @@ class SamplingCallback(Callback):
 
     def __init__(
         self,
-        model: TransformerLM,
+        lend: Callable[[], AbstractContextManager[TransformerLM | None]],
         tokenizer: Tokenizer,
         config: TrainConfig,
-        settings: GenerationSettings,
         folder: Path,
+        is_first: bool,
     ) -> None:
-        self.predictor = Predictor(LoadedModel(model, tokenizer, config.objective.name, folder=None))
-        self.section, self.settings, self.folder = config.sampling, settings, folder
+        """Take how to borrow the model: it gives rank 0 one to generate with, and others None."""
+        self.lend, self.tokenizer, self.folder = lend, tokenizer, folder
+        self.objective, self.section = config.objective.name, config.sampling
+        self.settings = build_generation(config.sampling, config.model.context_length)
+        self.runs_on_every_rank = config.ddp.strategy == "fsdp"  # none of them has the model alone
+        self.is_first = is_first
 
     def on_train_start(self, step: int, max_steps: int) -> None:
         """Forget what an earlier session showed of the steps to come, this one's among them."""
-        forget_samples_after(self.folder, step - 1)
+        if self.is_first:
+            forget_samples_after(self.folder, step - 1)
 
     def on_step_start(self, step: int) -> None:
-        """Generate where `every` steps are done, before the next, leaving the model in training mode.
-
-        The last step's samples belong to the summary.
-        """
+        """Generate where `every` steps are done, before the next one; the last step's belong to the summary."""
         done = step - 1
         if done == 0 or done % self.section.every:
             return
-        model = self.predictor.model
-        was_training = model.training
-        samples = generate_samples(self.predictor, self.section, self.settings)
-        model.train(was_training)
+        with self.lend() as model:
+            if model is None:
+                return
+            predictor = Predictor(LoadedModel(model, self.tokenizer, self.objective, folder=None))
+            samples = generate_samples(predictor, self.section, self.settings)
         keep_samples(self.folder, done, self.section, samples)
         with contextlib.suppress(OSError):  # nobody reads any more: no reason to stop training
             for sample in samples:

@@ -42,7 +42,7 @@ def sweep(config: "SweepConfig", options: argparse.Namespace) -> int:
     from transformerlm.inference.predictor import Predictor
     from transformerlm.utils.dtypes import cast_weights
 
-    predictor = Predictor.from_checkpoint(config.checkpoint.path, config.inference.device)
+    predictor = Predictor.from_checkpoint(config.checkpoint.path, config.inference.device, config.checkpoint.weights)
     cast_weights(predictor.model, config.inference.precision)
     base, section = build_generation(config.inference, predictor.model.shape), config.sweep
     lists = {key: values for key, values in section.grid().items() if values is not None}

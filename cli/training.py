@@ -1,19 +1,18 @@
 """One training process: build everything from the configuration, train, and report."""
 
+import warnings
 from pathlib import Path
 
-import torch
-
-from cli.build import build_checkpoints, build_objective, build_shape, build_trainer_settings
+from cli.build import build_checkpoints
 from cli.callbacks import UNIT, finish_report, make_callbacks
-from cli.initial_weights import load_initial_weights
+from cli.lending import lend_model
 from cli.output import prepare_streams, say
 from cli.resuming import CONFIG_FILE, describe_start, open_run
-from cli.sources import RowShape, build_train_batches, build_val_batches, prefetched
+from cli.sources import RowShape, build_val_batches
 from cli.summary import print_summary
+from cli.task import open_task, row_shape, trainer_settings, training_flops
 from cli.tokens import load_tokenizer
 from config.roots import TrainConfig
-from profiling.layers import name_layers
 from trainkit.data.documents import Shard
 from trainkit.data.packing import Batches
 from trainkit.distributed.parallel import World
@@ -22,54 +21,38 @@ from trainkit.evaluation import Validation
 from trainkit.settings import Task
 from trainkit.trainer import Trainer
 from transformerlm.checkpoint_description import TOKENIZER_FOLDER
-from transformerlm.models.transformer import TransformerLM
-from transformerlm.objectives.base import LanguageObjective
 from transformerlm.tokenizer import Tokenizer
 
 
 def run_training(world: World, config: TrainConfig) -> int:
     """Train on one rank; returns the exit code."""
     prepare_streams()
+    # The model's logits are a view of the padded ones, and no objective writes into them.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     tokenizer = load_tokenizer(config.data.tokenizer)
     check_prompts(config, tokenizer)
     place = open_run(world, config, tokenizer)
     folder = place.folder
-    shape = build_shape(config.model, config.objective)
-    torch.manual_seed(config.training.seed)
-    model = TransformerLM(shape)
-    if config.training.init_from and place.resumed_from is None:
-        begun_from = load_initial_weights(model, config.training.init_from, tokenizer)
-        if world.is_first:
-            say(begun_from)
-    name_layers(model.blocks)  # for Nsight Systems, if the environment asks for it
-    objective = build_objective(config.objective, tokenizer)
-    rows = RowShape(shape.context_length, objective.lookahead, config.training.batch_size)
-    batches = build_train_batches(config.data, tokenizer, rows, Shard(world.rank, world.size))
-    callbacks = make_callbacks(config, folder, tokenizer, model, world)
-    with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:
+    with open_task(config, tokenizer, world, begins_anew=place.resumed_from is None) as task:
+        callbacks = make_callbacks(config, folder, tokenizer, task.model, world, lambda: lend_model(trainer))
         trainer = Trainer(
-            Task(model, objective, source),
-            build_trainer_settings(
-                config.training,
-                config.optimizer,
-                config.logging.log_every,
-                config.checkpointing,
-                objective.training_flops(model, shape.context_length),
-            ),
+            task,
+            trainer_settings(config, task),
             world,
             callbacks,
             build_checkpoints(config.checkpointing, folder),
-            make_validation(config, tokenizer, rows, world),
+            make_validation(config, tokenizer, row_shape(config, task.objective), world),
         )
         if place.resumed_from is not None:
             trainer.resume(place.resumed_from)
         if world.is_first:
             write_run_files(folder, config, tokenizer)
-            describe_run(trainer, objective, config, folder)
+            describe_run(trainer, task, config, folder)
         result = trainer.fit()
-    if world.is_first and result.stop_signal is None:
-        summary = print_summary(config, trainer.model, tokenizer, folder, trainer.state)
-        finish_report(callbacks, summary)
+    if result.stop_signal is None and (world.is_first or trainer.prepared.is_sharded):
+        with lend_model(trainer) as lent:
+            if lent is not None:
+                finish_report(callbacks, print_summary(config, lent, tokenizer, folder, trainer.state))
     return result.exit_code
 
 
@@ -97,16 +80,15 @@ def write_run_files(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> 
         tokenizer.save(folder / TOKENIZER_FOLDER)
 
 
-def describe_run(trainer: Trainer, objective: LanguageObjective, config: TrainConfig, folder: Path) -> None:
+def describe_run(trainer: Trainer, task: Task, config: TrainConfig, folder: Path) -> None:
     """Say in three lines what is about to be trained, and how its MFU comes about."""
     model, world, steps_done = trainer.model, trainer.world, trainer.state.step
     if steps_done >= config.training.max_steps:
         say(f"already at step {steps_done} of {config.training.max_steps}: raise training.max_steps to train on")
-    flops = objective.training_flops(model, config.model.context_length)
     rows = config.training.batch_size * config.training.grad_accum_steps * world.size
     say(
         f"{config.objective.name} model, {model.parameter_count() / 1e6:.2f} M parameters, "
-        f"{flops / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of "
+        f"{training_flops(config, task) / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of "
         f"{rows} x {config.model.context_length} tokens on {world.size} x {world.device.type}\n"
         f"{trainer.utilisation.describe(UNIT)}\nrun folder: {folder}"
     )

@@ -12,6 +12,9 @@ from typing import Any
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    EvalConfig,
+    ExportConfig,
+    ImportConfig,
     InferConfig,
     PrepareDataConfig,
     SweepConfig,
@@ -23,7 +26,7 @@ from config.sections.data import STANDARD_INPUT, DataSection, MegatronSection, T
 from config.sections.tokenizer import END_OF_TEXT, MASK
 from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
 
-NEWEST_RUN = "latest"  # of checkpointing.resume_from
+OF_NEWEST_RUN = ("latest", "best")  # of checkpointing.resume_from
 
 
 def check_files(config: Section) -> list[str]:
@@ -39,10 +42,16 @@ def check_files(config: Section) -> list[str]:
             files = None if data.data_files == STANDARD_INPUT else data.data_files
             folder = _check_output_folder("tokenizer.output_dir", tokenizer.output_dir)
             return [*_check_data_files(files), *folder]
+        case EvalConfig(data=data, choices=choices):
+            questions = [] if choices is None or not choices.file else _check_questions(choices.file)
+            return [*([] if data is None else _check_data_files(data.data_files)), *questions]
         case BenchTokenizerConfig(benchmark=benchmark):
             return list(_check_benchmark(benchmark))
-        case InferConfig() | BenchInferConfig() | SweepConfig() if config.checkpoint is not None:
+        case InferConfig() | BenchInferConfig() | SweepConfig() | ExportConfig() if config.checkpoint is not None:
             return list(_check_checkpoint(config.checkpoint.path))
+        case ImportConfig(importing=importing) if not Path(importing.path).exists():
+            where = _beside(importing.path)
+            return [f"importing.path: no such file or folder: {importing.path}{where}; correct the path"]
     return []
 
 
@@ -121,8 +130,10 @@ def _check_data_files(data_files: str | tuple[str, ...] | Mapping[str, Any] | No
 
 def _check_resume(config: TrainConfig) -> Iterator[str]:
     wanted, runs = config.checkpointing.resume_from, Path(config.logging.runs_path)
-    path = runs / NEWEST_RUN if wanted == NEWEST_RUN else Path(wanted)
-    if wanted and not path.exists():
+    named = config.logging.run_name
+    newest = runs / named if named and (runs / named).exists() else runs / "latest"
+    path = newest if wanted in OF_NEWEST_RUN else Path(wanted)
+    if wanted and "://" not in wanted and not path.exists():
         yield f'checkpointing.resume_from: no run or checkpoint at {path}; set it to "" to start anew'
 
 
@@ -137,6 +148,11 @@ def _check_checkpoint(path: str) -> Iterator[str]:
             f"checkpoint.path: no run or checkpoint at {path}{_beside(path)}; train one first "
             "(transformerlm-train --config config/resources/train.toml), or correct the path"
         )
+
+
+def _check_questions(path: str) -> Iterator[str]:
+    if not Path(path).is_file():
+        yield f"choices.file: no such file: {path}{_beside(path)}; correct the path, or leave it out"
 
 
 def _check_benchmark(benchmark: TokenizerBenchmarkSection) -> Iterator[str]:

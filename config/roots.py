@@ -10,6 +10,13 @@ from config.sections.checkpoint import CheckpointSection
 from config.sections.checkpointing import CheckpointingSection
 from config.sections.data import DataSection, PrepareCorpusSection, TokenizerCorpusSection, missing_split
 from config.sections.ddp import DdpSection
+from config.sections.evaluation import (
+    ChoicesSection,
+    EvaluationCorpusSection,
+    EvaluationSection,
+    InfillingSection,
+)
+from config.sections.export import ExportSection, ImportingSection
 from config.sections.inference import InferenceSection
 from config.sections.logging import LoggingSection
 from config.sections.model import ModelSection
@@ -119,6 +126,13 @@ class TrainConfig(Section):
             return "a compiled model does not show its activations; set training.compile = false, or leave this out"
         return None
 
+    @rule("ddp.strategy", "training.precision")
+    def fsdp_does_not_scale_losses(strategy: str, precision: str) -> str | None:
+        """Refuse float16, whose gradients need a loss scale, with sharded models."""
+        if (strategy, precision) == ("fsdp", "float16"):
+            return '"fsdp" does not scale losses as float16 needs; use training.precision = "bfloat16" or "float32"'
+        return None
+
     @rule("ddp.backend", "training.device")
     def backend_fits_the_device(backend: str, device: str) -> str | None:
         """Refuse nccl, which talks between GPUs only, on CPUs."""
@@ -154,6 +168,42 @@ class SweepConfig(Section):
     """What all combinations share."""
     sweep: SweepSection = SweepSection()
     """What they differ in."""
+
+
+class EvalConfig(Section):
+    """Everything transformerlm-eval reads; what a section is missing for is not measured."""
+
+    evaluation: EvaluationSection = EvaluationSection()
+    """Which checkpoints, and how."""
+    data: EvaluationCorpusSection | None = None
+    """Text to score."""
+    choices: ChoicesSection | None = None
+    """Questions to answer."""
+    infilling: InfillingSection | None = None
+    """Gaps to fill."""
+
+    @rule("data", "choices", "infilling")
+    def something_is_measured(data: Any, choices: Any, infilling: Any) -> str | None:
+        """Require a task."""
+        if data is None and choices is None and infilling is None:
+            return "nothing to measure; add [data], [choices] or [infilling]"
+        return None
+
+
+class ExportConfig(Section):
+    """Everything transformerlm-export reads."""
+
+    checkpoint: CheckpointSection = CheckpointSection()
+    """The trained model."""
+    export: ExportSection = ExportSection()
+    """What it becomes."""
+
+
+class ImportConfig(Section):
+    """Everything transformerlm-import reads."""
+
+    importing: ImportingSection = ImportingSection()
+    """What becomes a checkpoint."""
 
 
 class PrepareDataConfig(Section):

@@ -7,7 +7,7 @@ gradients. A callback that itself talks to the other ranks sets `runs_on_every_r
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from trainkit.metrics import EvaluationRecord, StepRecord
 class Callback:
     """Be called at every turn of a run. The order of the methods is the order of the calls."""
 
-    runs_on_every_rank: ClassVar[bool] = False
+    runs_on_every_rank: bool = False
 
     def on_train_start(self, step: int, max_steps: int) -> None:
         """Follow the last preparation; `step` optimizer steps were done by earlier sessions of the run."""

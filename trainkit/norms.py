@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from trainkit.callbacks import Callback
 
@@ -67,4 +68,5 @@ class NormRecorder(Callback):
 @torch.no_grad()
 def _norm(part: nn.Module) -> float:
     parameters = list(part.parameters())
-    return nn.utils.get_total_norm(parameters).item() if parameters else 0.0
+    norm = nn.utils.get_total_norm(parameters)
+    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()

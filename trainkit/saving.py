@@ -62,9 +62,10 @@ class StateSaver:
         began_s = time.perf_counter()
         with nvtx_range("save"):
             ranks = self.state.collect_ranks() if ranks is None else ranks
+            tensors = self.state.gather_tensors()
             if self.state.world.is_first:
                 self.finish()  # the last save still reads the memory that is about to be written over
-                snapshot = self.state.snapshot(ranks, self._host)
+                snapshot = self.state.snapshot(ranks, tensors, self._host)
                 self._saving = self.state.step, self._start(snapshot, score)
                 if self._host is None:
                     self.finish()

@@ -1,5 +1,6 @@
 """What a trainer is given, and what it hands back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGINT, Signals
@@ -7,12 +8,13 @@ from typing import Literal
 
 from torch import nn
 
+from trainkit.distributed.strategy import StrategyName
 from trainkit.metrics import EvaluationRecord
 from trainkit.protocols import BatchSource, Objective
 from trainkit.signals import RESUME_EXIT_CODE
-from trainkit.training.optim import AdamWSettings, OptimizerSettings
+from trainkit.training.optim import AdamWSettings, OptimizerSettings, RoleOf
 from trainkit.training.precision import PrecisionName
-from trainkit.training.schedule import Schedule
+from trainkit.training.schedule import LearningRateOfStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +24,17 @@ class Task:
     model: nn.Module
     objective: Objective
     source: BatchSource
+    blocks: Sequence[nn.Module] = ()
+    """The model's repeated parts, such as its layers: what fsdp gathers and recompute_blocks computes again at once."""
+    role_of: RoleOf | None = None
+    """Tells the optimizer what each parameter is for; None reads it from types and shapes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainerSettings:
     """Set the loop. All counts are of optimizer steps."""
 
-    schedule: Schedule
+    schedule: LearningRateOfStep
     """Learning rate by step; its max_steps is where training ends."""
     optimizer: OptimizerSettings = field(default_factory=AdamWSettings)
     grad_accum_steps: int = 1
@@ -37,6 +43,12 @@ class TrainerSettings:
     """Largest global norm of the gradient of the mean loss; None never clips."""
     precision: PrecisionName = "auto"
     compile: bool = False
+    strategy: StrategyName = "ddp"
+    """How several processes share the model: ddp gives each all of it, fsdp a slice."""
+    recompute_blocks: bool = False
+    """Compute the inside of Task.blocks again in the backward pass instead of keeping it: less memory, more time."""
+    average_decay: float = 0.0
+    """Keep a moving average of the weights, and evaluate that; the share of it that stays each step. 0: none."""
     seed: int = 0
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What to do about a loss or gradient that is NaN or infinite: it never reaches the parameters."""

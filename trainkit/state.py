@@ -1,10 +1,12 @@
 """Everything that changes while training, saved and restored whole.
 
-model.safetensors   parameters and persistent buffers, named as in the unwrapped model; tied weights once
-optimizer.pt        the optimizer's state, the float16 loss scale, what usual losses and gradient norms are
-data.pt             the position of every rank's batch source
-rng.pt              the global random generators of every rank
-state.json          counters, the number of ranks, what callbacks remember
+model.safetensors            parameters and persistent buffers, named as in the unwrapped model; tied weights once
+model_averaged.safetensors   the same with averaged weights, if the run averages them
+optimizer.pt                 the optimizer's state by parameter name, the float16 loss scale, what usual losses and
+                             gradient norms are
+data.pt                      the position of every rank's batch source
+rng.pt                       the global random generators of every rank
+state.json                   counters, the number of ranks, what callbacks remember
 """
 
 import json
@@ -18,11 +20,19 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.checkpointing.rng import capture_rng, restore_rng
-from trainkit.checkpointing.snapshot import HostCopies, Snapshot
+from trainkit.checkpointing.snapshot import AVERAGED_FILE, WEIGHTS_FILE, HostCopies, Snapshot
+from trainkit.distributed.gathering import (
+    gather_model,
+    gather_optimizer,
+    named_tensors,
+    restore_optimizer,
+    restore_tensor,
+)
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.errors import CheckpointError
 from trainkit.protocols import Stateful
+from trainkit.training.averaging import AveragedWeights
 from trainkit.training.guard import StepGuard
 from trainkit.training.optim import optimizer_kind
 
@@ -32,13 +42,14 @@ class TrainState:
     """Hold the run's state. The schedule has none of its own: it is a function of `step`."""
 
     model: nn.Module
-    """Without compile or DDP wrappers."""
+    """Without compile or DDP wrappers; its parameters may be sharded."""
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     source: Stateful
     guard: StepGuard
     callbacks: Mapping[str, Stateful]
     world: World
+    averages: AveragedWeights | None = None
     step: int = 0
     """Optimizer steps done."""
     weight_seen: float = 0.0
@@ -57,8 +68,22 @@ class TrainState:
         _require_plain(source_state, "the batch source's state_dict()")
         return gather_objects({"data": source_state, "rng": capture_rng()}, self.world)
 
-    def snapshot(self, ranks: list[dict[str, Any]], host: HostCopies | None = None) -> Snapshot:
-        """Return what a checkpoint of this moment holds; `ranks` is what collect_ranks returned.
+    def gather_tensors(self) -> dict[str, Any]:
+        """Return the weights, their averages and the optimizer's state, whole, on rank 0. Every rank must call this.
+
+        What is not sharded is not copied.
+        """
+        averages = self.averages.by_parameter() if self.averages else None
+        return {
+            "weights": gather_model(self.model, self.world),
+            "averages": gather_model(self.model, self.world, instead=averages) if averages else None,
+            "optimizer": gather_optimizer(self.model, self.optimizer),
+        }
+
+    def snapshot(
+        self, ranks: list[dict[str, Any]], tensors: dict[str, Any], host: HostCopies | None = None
+    ) -> Snapshot:
+        """Return what a checkpoint of this moment holds: what collect_ranks and gather_tensors returned, and the rest.
 
         With `host` all is copied, and training may go on while it is written; without, it must be written at once.
         """
@@ -73,16 +98,16 @@ class TrainState:
             "is_evaluation_due": self.is_evaluation_due,
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
         }
-        optimizer, scaler, guard = (part.state_dict() for part in (self.optimizer, self.scaler, self.guard))
+        scaler, guard = self.scaler.state_dict(), self.guard.state_dict()
         parts = {
-            "weights": _untied(self.model),
-            "optimizer": {"optimizer": optimizer, "scaler": scaler, "guard": guard},
+            **tensors,
+            "optimizer": {"optimizer": tensors["optimizer"], "scaler": scaler, "guard": guard},
             "ranks": ranks,
         }
         return Snapshot(**(host.copy(parts) if host else parts), counters=json.dumps(counters, indent=2) + "\n")
 
     def read(self, folder: Path) -> None:
-        """Continue from the state in `folder`, whose manifest was verified.
+        """Continue from the state in `folder`, whose manifest was verified. Every rank must call this.
 
         Raises CheckpointError if it belongs to another model, optimizer or number of ranks.
         """
@@ -94,13 +119,15 @@ class TrainState:
                 f"{counters['world_size']} processes, or start a new run from the checkpoint's weights"
             )
         kind = optimizer_kind(self.optimizer)
-        if counters.get("optimizer", kind) != kind:
+        if counters.get("optimizer") != kind:
             raise CheckpointError(
-                f"checkpoint {folder} was saved with optimizer {counters['optimizer']} and this run has {kind}: "
+                f"checkpoint {folder} was saved with optimizer {counters.get('optimizer')} and this run has {kind}: "
                 "use the same optimizer, or start a new run from the checkpoint's weights"
             )
-        load_weights(self.model, folder / "model.safetensors")
+        check_weights(self.model, folder / WEIGHTS_FILE)
         self._read_optimizer(folder / "optimizer.pt")
+        _copy_file(folder / WEIGHTS_FILE, dict(named_tensors(self.model)))
+        self._read_averages(folder)
         self.source.load_state_dict(_load(folder / "data.pt")[self.world.rank])
         restore_rng(_load(folder / "rng.pt")[self.world.rank])
         for name, callback in self.callbacks.items():
@@ -114,60 +141,65 @@ class TrainState:
             self.best_loss, self.best_step = counters["best_loss"], counters["best_step"]
 
     def _read_optimizer(self, path: Path) -> None:
-        saved, current = _load(path), self.optimizer.state_dict()
-        if _group_sizes(saved["optimizer"]) != _group_sizes(current):
-            raise CheckpointError(f"checkpoint {path.parent}: optimizer.pt belongs to another optimizer or model")
-        # Moments come from the checkpoint, settings such as the weight decay from the configuration of this run.
-        continued = {"state": saved["optimizer"]["state"], "param_groups": current["param_groups"]}
+        saved = _load(path)
+        if "param_groups" in saved["optimizer"]:
+            raise CheckpointError(
+                f"checkpoint {path.parent}: optimizer.pt was written by an earlier version, which did not name the "
+                "parameters in it; finish this run with that version, or start a new one (its weights still generate)"
+            )
         try:
-            self.optimizer.load_state_dict(continued)
-        except (KeyError, ValueError) as error:
-            raise CheckpointError(f"checkpoint {path.parent}: optimizer.pt does not fit this run ({error})") from error
+            restore_optimizer(self.model, self.optimizer, saved["optimizer"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"checkpoint {path.parent}: optimizer.pt belongs to another optimizer or model ({error})"
+            ) from error
         if saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])
         if "guard" in saved:
             self.guard.load_state_dict(saved["guard"])
 
+    def _read_averages(self, folder: Path) -> None:
+        """Continue the averages; a run that had none so far begins them with its weights as they are."""
+        if self.averages is None:
+            return
+        averages = self.averages.by_parameter()
+        targets = {name: averages[tensor] for name, tensor in named_tensors(self.model) if tensor in averages}
+        is_continued = (folder / AVERAGED_FILE).exists()
+        _copy_file(folder / (AVERAGED_FILE if is_continued else WEIGHTS_FILE), targets)
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Copy the tensors of a model.safetensors into `model`, in place.
+
+def check_weights(model: nn.Module, path: Path) -> None:
+    """Compare the names and shapes in a safetensors file with those of `model`, before anything is changed.
 
     Raises CheckpointError naming the tensors that are missing, unknown or of another shape.
     """
-    from safetensors import SafetensorError  # training without checkpoints needs no safetensors
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open  # training without checkpoints needs no safetensors
 
+    own = dict(named_tensors(model))
     try:
-        saved = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            saved = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {path.parent}: {path.name} cannot be read ({error})") from error
-    own = _untied(model)
     problems = [f"{name} is missing" for name in sorted(own.keys() - saved.keys())]
     problems += [f"{name} is unknown to this model" for name in sorted(saved.keys() - own.keys())]
     problems += [
-        f"{name} has shape {list(saved[name].shape)} instead of {list(own[name].shape)}"
+        f"{name} has shape {saved[name]} instead of {list(own[name].shape)}"
         for name in sorted(own.keys() & saved.keys())
-        if saved[name].shape != own[name].shape
+        if saved[name] != list(own[name].shape)
     ]
     if problems:
         shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise CheckpointError(f"checkpoint {path.parent}: {path.name} is of another model: {shown}")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(saved[name])
 
 
-def _untied(model: nn.Module) -> dict[str, Tensor]:
-    """Return the model's state with each shared tensor under its first name only."""
-    tensors: dict[str, Tensor] = {}
-    seen: set[tuple] = set()
-    for name, tensor in model.state_dict().items():
-        identity = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
-        if tensor.numel() and identity in seen:
-            continue
-        seen.add(identity)
-        tensors[name] = tensor
-    return tensors
+def _copy_file(path: Path, targets: Mapping[str, Tensor]) -> None:
+    """Copy one tensor after the other: a model may be larger than what is left of this process's memory."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        for name, target in targets.items():
+            restore_tensor(target, file.get_tensor(name))
 
 
 def _read_counters(folder: Path) -> dict[str, Any]:
@@ -180,10 +212,6 @@ def _read_counters(folder: Path) -> dict[str, Any]:
 def _load(path: Path) -> Any:
     """Read tensors and plain values; weights_only refuses anything that would run code."""
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _group_sizes(optimizer_state: dict[str, Any]) -> list[int]:
-    return [len(group["params"]) for group in optimizer_state["param_groups"]]
 
 
 def _require_plain(value: Any, where: str) -> None:

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 
-import torch
 from torch import Tensor
 
 from profiling.nvtx import nvtx_range
 from trainkit.callbacks import Callback
 from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.checkpointing.rng import seed_process
-from trainkit.distributed.parallel import World, wrap_model
+from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
+from trainkit.distributed.strategy import Strategy, prepare_model
 from trainkit.errors import NonFiniteLoss
 from trainkit.evaluation import Evaluator, Validation
 from trainkit.hardware import Utilisation
@@ -34,9 +34,10 @@ from trainkit.training.accumulate import (
     clip_gradients,
     scale_gradients,
 )
+from trainkit.training.averaging import AveragedWeights
 from trainkit.training.fetching import take_batches
 from trainkit.training.guard import StepGuard, Verdict, step_if
-from trainkit.training.optim import build_optimizer, learning_rates, trained_parameters
+from trainkit.training.optim import build_optimizer, learning_rates, set_learning_rate, trained_parameters
 from trainkit.training.precision import Precision
 
 
@@ -52,7 +53,7 @@ class Trainer:
         checkpoints: CheckpointManager | None = None,
         validation: Validation | None = None,
     ):
-        """Prepare the model (device, compile, DDP) and the optimizer; without `checkpoints` nothing is saved.
+        """Prepare the model (device, compile, DDP or FSDP) and the optimizer; without `checkpoints` nothing is saved.
 
         The model is moved and trained in place; its weights are made those of rank 0.
         """
@@ -63,21 +64,23 @@ class Trainer:
         self.callbacks = [hook for hook in callbacks if self.world.is_first or hook.runs_on_every_rank]
         assert len({type(hook) for hook in callbacks}) == len(callbacks), "checkpoints tell callbacks apart by class"
         self.source = task.source
-        self.model = task.model.to(self.world.device)
-        self.compiled = torch.compile(self.model) if settings.compile else self.model
-        self.parameters = trained_parameters(self.model)
+        self.model = task.model
         self.precision = Precision(settings.precision, self.world.device)
+        strategy = Strategy(settings.strategy, settings.recompute_blocks, settings.compile, self.precision.dtype)
+        self.prepared = prepare_model(self.model, task.blocks, self.world, strategy)
+        self.parameters = trained_parameters(self.model)
+        self.averages = AveragedWeights(self.model, settings.average_decay) if settings.average_decay else None
         self.state = TrainState(
             model=self.model,
-            optimizer=build_optimizer(self.model, settings.optimizer),
+            optimizer=build_optimizer(self.model, settings.optimizer, task.role_of),
             scaler=self.precision.scaler,
             source=task.source,
             guard=StepGuard(self.world.device, settings.spike_deviations),
             callbacks={type(hook).__name__: hook for hook in self.callbacks},
             world=self.world,
+            averages=self.averages,
         )
-        wrapped = wrap_model(self.compiled, self.world)
-        self.accumulator = Accumulator(wrapped, task.objective, self.world, self.precision, settings.seed)
+        self.accumulator = Accumulator(self.prepared, task.objective, self.world, self.precision, settings.seed)
         self.evaluator = (
             Evaluator(validation, task.objective, self.world, self.precision, settings.seed) if validation else None
         )
@@ -133,9 +136,8 @@ class Trainer:
                 stop_signal = self._record(totals, grad_norm, verdict)
                 stop_signal = self._maybe_evaluate(stop_signal)
                 self._maybe_save(stop_signal)
-        return TrainResult(
-            self.state.step, self.last_saved, self.last_evaluation, stop_signal, is_resumable=self.saver is not None
-        )
+        is_resumable = self.saver is not None and (self.state.step > 0 or not self.prepared.is_sharded)
+        return TrainResult(self.state.step, self.last_saved, self.last_evaluation, stop_signal, is_resumable)
 
     @property
     def last_saved(self) -> Path | None:
@@ -150,8 +152,9 @@ class Trainer:
         assert self.evaluator, "evaluate() needs a Validation"
         for callback in self.callbacks:
             callback.on_evaluation_start(self.state.step)
-        with nvtx_range("evaluate"), self.clock.pause("evaluation"):
-            record = self.evaluator.evaluate(self.compiled, self.state.step, self.stop)
+        lent = self.averages.in_place_of_weights() if self.averages else nullcontext()
+        with nvtx_range("evaluate"), self.clock.pause("evaluation"), lent:
+            record = self.evaluator.evaluate(self.prepared.evaluation, self.state.step, self.stop)
         if record.loss < self.state.best_loss:
             self.state.best_loss, self.state.best_step = record.loss, record.step
         record = replace(record, best_loss=self.state.best_loss, best_step=self.state.best_step)
@@ -208,20 +211,21 @@ class Trainer:
         """
         self.precision.unscale(self.state.optimizer)
         scale_gradients(self.parameters, self.world.size / totals.weight)
-        grad_norm = clip_gradients(self.parameters, self.settings.grad_clip_norm).detach()
+        grad_norm = clip_gradients(self.parameters, self.settings.grad_clip_norm)
         for callback in self.callbacks:
             callback.on_gradients_ready(self.state.step + 1, grad_norm)
         return grad_norm, self.state.guard.judge(totals.loss, grad_norm)
 
     def _step(self, verdict: Verdict) -> None:
         """Update the parameters at this step's learning rate, unless the step is bad; it counts in any case."""
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = self.settings.schedule(self.state.step + 1)
+        set_learning_rate(self.state.optimizer, self.settings.schedule(self.state.step + 1))
         with nvtx_range("optimizer"):
             step_if(self.state.optimizer, verdict.is_good)
             self.precision.end_step()
             self.state.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
+        if self.averages:
+            self.averages.update(self.state.step)
 
     def _record(self, totals: StepTotals, grad_norm: Tensor, verdict: Verdict) -> Signals | None:
         """Report what has arrived of this step's numbers, or of the last one's; returns a stop signal."""
@@ -279,9 +283,10 @@ class Trainer:
     def _leave_first_step(self, stop_signal: Signals) -> None:
         """Save what the session began with.
 
-        The ranks do not meet again: some may be compiling, others waiting for their gradients.
+        The ranks do not meet again: some may be compiling, others waiting for their gradients. A sharded model, which
+        none of them has whole, is therefore not saved: nothing was learned yet.
         """
-        if self.saver and self.last_saved is None:
+        if self.saver and self.last_saved is None and not self.prepared.is_sharded:
             self.saver.begin(ranks=self.ranks_at_start)
             self.saver.finish()
         self._tell_of_stop(stop_signal)

@@ -2,12 +2,15 @@
 
     <checkpoint>/
       model.safetensors      weights
-      model.json             {"format": 1, "shape": {...}, "objective": "autoregressive" | "masked_diffusion"}
+      model_averaged.safetensors   their moving average, if the run kept one
+      model.json             {"format": 1, "shape": {...}, "objective": "autoregressive" | ...}
       tokenizer/             vocab.json  merges.txt  special_tokens.json
 
-Whatever else a training run keeps beside these (optimizer, data position, manifest) is not needed to use the model.
+Whatever else a training run keeps beside these (optimizer, data position) is not needed to use the model. Its
+manifest.json, where there is one, says what the sha256 of each file must be.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from transformerlm.tokenizer import Tokenizer
 
 FORMAT = 1
 WEIGHTS_FILE, DESCRIPTION_FILE, TOKENIZER_FOLDER = "model.safetensors", "model.json", "tokenizer"
+AVERAGED_FILE = "model_averaged.safetensors"
+MANIFEST_FILE = "manifest.json"
 
 
 class CheckpointError(ValueError):
@@ -60,3 +65,28 @@ def read_description(folder: Path) -> tuple[ModelShape, str]:
         return ModelShape(**description["shape"]), str(description["objective"])
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not a model description ({error}); choose another checkpoint") from error
+
+
+def check_intact(path: Path) -> None:
+    """Compare a checkpoint's file with the sha256 in its manifest, if it has one.
+
+    Raises CheckpointError naming the file, and the newest checkpoint beside it in which that file is intact.
+    """
+    if _is_intact(path):
+        return
+    siblings = sorted(path.parent.parent.glob("step_*"), reverse=True)
+    intact = next((each for each in siblings if (each / path.name).is_file() and _is_intact(each / path.name)), None)
+    remedy = f"use {intact}" if intact else "no intact checkpoint lies beside it"
+    raise CheckpointError(f"{path}: damaged, its sha256 is not that in {MANIFEST_FILE}; {remedy}")
+
+
+def _is_intact(path: Path) -> bool:
+    manifest = path.parent / MANIFEST_FILE
+    if not manifest.is_file():
+        return True  # not from a training run
+    try:
+        expected = json.loads(manifest.read_bytes())["files"][path.name]["sha256"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == expected

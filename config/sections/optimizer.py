@@ -30,6 +30,9 @@ class ScheduledSection(Section):
     """Share of a matrix that is taken away per step, times the learning rate."""
     grad_clip_norm: NonNegativeFloat = 1.0
     """Largest norm of the whole gradient, above which it is scaled down; 0 switches clipping off."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Keep an exponential moving average of the weights, such as 0.999: the share of it that stays at each step. It is
+    what validation, samples and inference then use. 0: none."""
 
     @rule("min_learning_rate", "max_learning_rate")
     def learning_rates_in_order(low: float, high: float) -> str | None:
@@ -53,6 +56,37 @@ class AdamWSection(ScheduledSection):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
 
+class MuonGroupSection(Section):
+    """What parameters of one role have for themselves."""
+
+    max_learning_rate: PositiveFloat | None = None
+    """Learning rate after warmup; it rises and falls with the schedule. Without it: optimizer.max_learning_rate."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Share that is taken away per step, times the learning rate."""
+
+
+class MuonHiddenSection(Section):
+    """What the matrices between hidden states have for themselves; Muon trains them."""
+
+    max_learning_rate: PositiveFloat | None = None
+    """Learning rate after warmup; it rises and falls with the schedule. Without it: optimizer.max_learning_rate."""
+    weight_decay: NonNegativeFloat | None = None
+    """Share that is taken away per step, times the learning rate. Without it: optimizer.weight_decay."""
+
+
+class MuonGroupsSection(Section):
+    """Learning rates and weight decay by the role of parameters."""
+
+    hidden: MuonHiddenSection = MuonHiddenSection()
+    """Matrices between hidden states."""
+    embedding: MuonGroupSection = MuonGroupSection()
+    """The token embedding, also where it serves as the head."""
+    head: MuonGroupSection = MuonGroupSection()
+    """The output projection, where it has weights of its own."""
+    vector: MuonGroupSection = MuonGroupSection()
+    """Norms and everything else with one dimension."""
+
+
 class MuonSection(ScheduledSection):
     """Muon for the matrices between hidden states, AdamW without decay for embeddings, the head and norms."""
 
@@ -60,6 +94,8 @@ class MuonSection(ScheduledSection):
     """Momentum, orthogonalised (Jordan et al. 2024), scaled like AdamW's updates: learning rates carry over."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Decay of Muon's running mean of the gradient."""
+    muon: MuonGroupsSection = MuonGroupsSection()
+    """What differs between groups of parameters."""
 
 
 OptimizerSection = Annotated[AdamWSection | MuonSection, Field(discriminator="name")]

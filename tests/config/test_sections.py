@@ -159,7 +159,9 @@ class TestData:
 
     def test_a_misspelt_embedded_corpus_is_not_looked_for_on_the_hub(self):
         assert problems(CorpusSection, dataset_name="synthetic/story") == {
-            "dataset_name": 'there is no embedded corpus "synthetic/story"; use "synthetic/stories"'
+            "dataset_name": (
+                'there is no embedded corpus "synthetic/story"; use "synthetic/stories" or "synthetic/hidden_markov"'
+            )
         }
 
     def test_a_stream_has_no_slices(self):
@@ -318,3 +320,18 @@ class TestBenchInfer:
         assert short["inference.total_length"].startswith("32 leaves nothing to generate")
         long = problems(BenchInferConfig, **RANDOM_MODEL, inference={"total_length": 65})
         assert long["inference.total_length"].startswith("65 is above model.context_length = 64")
+
+
+class TestSharing:
+    def test_fsdp_refuses_float16(self):
+        keys = {
+            "model": SHAPE,
+            "objective": {"name": "autoregressive"},
+            "optimizer": {"name": "adamw", "max_learning_rate": 1e-3},
+            "training": {"max_steps": 1, "batch_size": 1, "precision": "float16"},
+            "data": {"pipeline_mode": "packed", "dataset_name": "synthetic/stories", **TOKENIZER},
+            "ddp": {"strategy": "fsdp"},
+        }
+        found = problems(TrainConfig, **keys)
+        assert list(found) == ["ddp.strategy"]
+        assert 'use training.precision = "bfloat16"' in found["ddp.strategy"]

@@ -5,9 +5,17 @@ import math
 import pytest
 import torch
 
-from transformerlm.likelihood.exact import any_order_likelihood
+from transformerlm.checkpoint import LoadedModel
+from transformerlm.likelihood.exact import any_order_likelihood, block_diffusion_likelihood
 from transformerlm.likelihood.score import CorpusScore, Passage
-from transformerlm.likelihood.scorer import AutoregressiveLikelihood, DiffusionLikelihood, LikelihoodSettings
+from transformerlm.likelihood.scorer import (
+    AutoregressiveLikelihood,
+    BlockDiffusionLikelihood,
+    DiffusionLikelihood,
+    LikelihoodSettings,
+    kinds_of,
+    open_likelihood,
+)
 
 MASK = 10
 ROWS = torch.randint(10, (6, 7), generator=torch.Generator().manual_seed(3)).tolist()
@@ -89,3 +97,67 @@ def test_what_the_model_cannot_see_whole_is_refused(make_model):
         AutoregressiveLikelihood(make_model(), context_length=6).score([Passage.document(ROWS[0])])
     with pytest.raises(ValueError, match="nothing to predict a first token from"):
         AutoregressiveLikelihood(make_model()).score([Passage.document(ROWS[0], num_given=0)])
+
+
+@pytest.mark.parametrize("mask_draw", ["exact_count", "complementary", "stratified"])
+@pytest.mark.parametrize("shift_logits", [False, True])
+def test_the_block_bound_agrees_with_the_exact_one_and_is_no_lower_than_the_nll(make_model, shift_logits, mask_draw):
+    model = make_model(shift_logits=shift_logits)
+    settings = LikelihoodSettings(draws=4, batch_size=128, mask_draw=mask_draw)
+    likelihood = BlockDiffusionLikelihood(model, MASK, 3, settings)
+    for passage in (Passage.document(ROWS[0]), Passage.gaps(ROWS[1], [2, 4, 5])):
+        exact = block_diffusion_likelihood(model, torch.tensor(passage.tokens), 3, MASK, passage.is_given)
+        scores = likelihood.score([passage] * 150)
+        values = torch.tensor([score.nats for score in scores], dtype=torch.float64)
+        error = values.std().item() / math.sqrt(150)  # nothing, where pairs of masks take every case
+        assert abs(values.mean().item() - exact.nelbo) < 3 * error + 1e-9
+        assert exact.nelbo >= exact.nll
+        assert all(score.is_bound for score in scores)
+
+
+def test_blocks_of_one_token_are_exact(make_model):
+    model = make_model()
+    likelihood = BlockDiffusionLikelihood(model, MASK, 1, LikelihoodSettings(batch_size=2))
+    assert not likelihood.is_bound
+    for score, row in zip(likelihood.score(list(map(Passage.document, UNEVEN))), UNEVEN, strict=True):
+        exact = block_diffusion_likelihood(model, torch.tensor(row), 1, MASK, [True] + [False] * (len(row) - 1))
+        assert exact.nll == pytest.approx(exact.nelbo, abs=1e-9)
+        assert score.nats == pytest.approx(exact.nll, abs=1e-9)
+        assert (score.standard_error, score.is_bound) == (0.0, False)
+
+
+def test_blocks_of_one_token_with_shifted_logits_have_the_autoregressive_likelihood(make_model):
+    class NeverAMask(torch.nn.Module):
+        def forward(self, tokens, is_causal):
+            return plain(tokens, is_causal=is_causal).index_fill(-1, torch.tensor(MASK), -torch.inf)
+
+    plain, passages = make_model(), list(map(Passage.document, UNEVEN))
+    blocks = BlockDiffusionLikelihood(make_model(shift_logits=True), MASK, 1).score(passages)
+    causal = AutoregressiveLikelihood(NeverAMask()).score(passages)
+    assert [score.nats for score in blocks] == pytest.approx([score.nats for score in causal], abs=1e-9)
+
+
+def test_one_block_is_the_bound_of_masked_diffusion(make_model):
+    model, passages = make_model(), [Passage.document(row) for row in ROWS]
+    blocks = BlockDiffusionLikelihood(model, MASK, 7).score(passages)
+    whole = DiffusionLikelihood(model, MASK).score(passages)
+    assert [score.nats for score in blocks] == pytest.approx([score.nats for score in whole], rel=1e-9)
+
+
+class _Tokenizer:
+    mask_id = MASK
+
+
+def test_a_checkpoint_is_scored_as_it_was_trained(make_model):
+    def kind_of(objective, kind="auto", **shape):
+        loaded = LoadedModel(make_model(**shape), _Tokenizer(), objective, folder=None)
+        return type(open_likelihood(loaded, kind=kind))
+
+    assert kind_of("autoregressive") is AutoregressiveLikelihood
+    assert kind_of("masked_diffusion") is DiffusionLikelihood
+    assert kind_of("block_diffusion", block_length=4) is BlockDiffusionLikelihood
+    assert kind_of("joint") is AutoregressiveLikelihood
+    assert kind_of("joint", "diffusion") is DiffusionLikelihood
+    assert kinds_of("joint") == ("autoregressive", "diffusion")
+    with pytest.raises(ValueError, match="kind = 'autoregressive' does not fit objective 'masked_diffusion'"):
+        kind_of("masked_diffusion", "autoregressive")

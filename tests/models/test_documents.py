@@ -30,6 +30,15 @@ def test_a_packed_document_has_the_logits_it_has_alone(make_model, backend, is_c
             torch.testing.assert_close(packed[row, own], alone)
 
 
+def test_sight_within_a_document_may_end_anywhere(make_model):
+    model = make_model()
+    own = torch.arange(TOKENS.shape[1]).expand_as(TOKENS)
+    causal = model(TOKENS, is_causal=True, documents=DOCUMENTS)
+    torch.testing.assert_close(model(TOKENS, is_causal=False, documents=DOCUMENTS, last_visible=own), causal)
+    full = model(TOKENS, is_causal=False, documents=DOCUMENTS)
+    torch.testing.assert_close(model(TOKENS, is_causal=False, documents=DOCUMENTS, last_visible=own + 9), full)
+
+
 @pytest.mark.parametrize("is_causal", [True, False])
 def test_without_documents_the_row_reads_across(make_model, is_causal):
     model = make_model()

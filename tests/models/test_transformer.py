@@ -222,3 +222,15 @@ def test_autocast_raises_no_warning_and_stays_close(make_model, recwarn):
         narrow = model(TOKENS, is_causal=True)
     assert not recwarn.list
     torch.testing.assert_close(narrow.float(), exact, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_every_parameter_has_a_role(make_model, tie_embeddings):
+    model = make_model(tie_embeddings=tie_embeddings, qk_norm=True)
+    roles = {name: model.role_of(name, parameter) for name, parameter in model.named_parameters()}
+    assert roles.pop("embedding.weight") == "embedding"
+    assert roles.pop("head.weight", "tied") == ("tied" if tie_embeddings else "head")
+    norms = {name for name in roles if name.endswith("norm.weight")}
+    assert {roles[name] for name in norms} == {"vector"}
+    assert {role for name, role in roles.items() if name not in norms} == {"hidden"}
+    assert len(norms) == 4 * 2 + 1

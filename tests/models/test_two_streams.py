@@ -7,8 +7,7 @@ from transformerlm.models.attention import AttentionPlan
 from transformerlm.models.two_streams import (
     block_starts,
     predictor_indices,
-    shared_block_mask,
-    shared_dense_mask,
+    shared_mask,
     two_streams_rule,
 )
 from transformerlm.models.visibility import block_form, dense_form
@@ -23,7 +22,7 @@ def test_blocks_begin_anew_in_every_document():
 
 
 def test_the_mask_is_the_published_picture():
-    mask = shared_dense_mask(4, 2, CPU)[0, 0].int().tolist()
+    mask = shared_mask(4, 2, CPU, has_blocks=False)[0, 0].int().tolist()
     assert mask == [
         [1, 1, 0, 0, 0, 0, 0, 0],  # noised, first block: itself
         [1, 1, 0, 0, 0, 0, 0, 0],
@@ -37,8 +36,17 @@ def test_the_mask_is_the_published_picture():
 
 
 def test_masks_of_plain_rows_are_made_once():
-    assert shared_dense_mask(6, 3, CPU) is shared_dense_mask(6, 3, CPU)
-    assert shared_block_mask(6, 3, CPU) is shared_block_mask(6, 3, CPU)
+    for has_blocks in (False, True):
+        first, again = (shared_mask(6, 3, CPU, has_blocks=has_blocks) for _ in range(2))
+        assert first is again
+
+
+def test_a_mask_first_asked_for_in_inference_mode_serves_training(make_model):
+    model, tokens = make_model(), torch.zeros((1, 14), dtype=torch.int64)
+    with torch.inference_mode():
+        model(tokens, is_causal=False, block_length=7)
+    model(tokens, is_causal=False, block_length=7).sum().backward()
+    assert model.embedding.weight.grad.abs().sum() > 0
 
 
 def test_a_block_s_first_token_is_predicted_from_the_clean_stream():
@@ -77,3 +85,14 @@ def test_on_a_gpu_flexattention_has_the_loss_and_gradients_of_the_dense_mask(mak
         found.append((loss.item(), model.blocks[0].attention.qkv.weight.grad))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift_logits", [False, True])
+def test_a_compiled_pass_is_one_graph_with_the_same_logits(make_model, shift_logits):
+    model = make_model(shift_logits=shift_logits)
+    tokens = torch.randint(11, (2, 16), generator=torch.Generator().manual_seed(0))
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for extra in ({}, {"documents": DOCUMENTS}, {"valid": torch.arange(8) < torch.tensor([[8], [5]])}):
+        expected = model(tokens, is_causal=False, block_length=2, **extra)
+        torch.testing.assert_close(compiled(tokens, is_causal=False, block_length=2, **extra), expected)

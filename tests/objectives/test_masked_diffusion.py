@@ -77,9 +77,10 @@ def test_padding_is_neither_masked_nor_counted(make_model, make_context):
     assert objective(make_model(), batch, make_context()).weight.item() == 20
 
 
-def test_random_lengths_are_uniform_and_as_frequent_as_asked():
+def test_random_lengths_are_uniform_and_as_frequent_as_asked(make_context):
     objective = MaskedDiffusion(MASK, random_length_probability=0.5)
-    lengths = [objective._draw_length(8, torch.Generator().manual_seed(seed)) for seed in range(1600)]
+    assert objective.draw_length(8, make_context(step=0)) == 8  # an evaluation
+    lengths = [objective.draw_length(8, make_context(seed, step=1)) for seed in range(1600)]
     counts = torch.bincount(torch.tensor(lengths), minlength=9)[1:]
     assert all(abs(count - 100) < 40 for count in counts[:-1].tolist())  # 1600 * 0.5 / 8 each
     assert abs(counts[-1].item() - 900) < 80
@@ -131,9 +132,9 @@ def test_shifted_logits_leave_the_first_token_alone(make_model, make_context):
     tokens = torch.randint(10, (64, 5), generator=torch.Generator().manual_seed(1))
     objective = MaskedDiffusion(MASK, is_first_given=True, random_length_probability=1.0)
     for seed in range(20):
-        context = make_context(seed, total_rows=64)
+        context = make_context(seed, total_rows=64, step=1)
         output = objective(make_model(shift_logits=True), {"tokens": tokens}, context)
-        length = objective._draw_length(5, torch.Generator().manual_seed(seed))
+        length = objective.draw_length(5, make_context(seed, step=1))
         assert length >= 2
         assert output.weight.item() == 64 * (length - 1)
 

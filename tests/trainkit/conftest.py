@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "checkpointing")]
 
 # Ranks are forked from a process that imported torch once: a launch costs a fraction of a second instead of many.
 _FORKSERVER = multiprocessing.get_context("forkserver")

@@ -11,6 +11,7 @@ import trainkit
 from trainkit.distributed.parallel import World
 from trainkit.evaluation import Validation
 from trainkit.logging.jsonl import JsonlLogger
+from trainkit.norms import NormRecorder
 from trainkit.protocols import StepOutput
 
 
@@ -28,8 +29,13 @@ def test_every_key_that_is_written_is_documented_and_every_documented_key_is_wri
 
     validation = Validation(lambda: [next(ToySource(World(), 1))], every=2, max_batches=1)
     logger = JsonlLogger(tmp_path / "metrics.jsonl")
-    make_trainer(World(), make_settings(), objective=objective, callbacks=[logger], validation=validation).fit()
+    trainer = make_trainer(World(), make_settings(), objective=objective, callbacks=[logger], validation=validation)
+    trainer.callbacks.append(NormRecorder({"mix": trainer.model.mix}, log_every=1))
+    trainer.fit()
     lines = [json.loads(line) for line in logger.path.read_text().splitlines()]
     written = {key for line in lines for key in line}
-    generic = {re.sub(r"^learning_rate/.*", "learning_rate/<group>", key).replace("own", "<metric>") for key in written}
+    names = {"own": "<metric>", "/mix": "/<part>"}
+    generic = {re.sub(r"^learning_rate/.*", "learning_rate/<group>", key) for key in written}
+    for own, placeholder in names.items():
+        generic = {key.replace(own, placeholder) for key in generic}
     assert generic == documented_keys()

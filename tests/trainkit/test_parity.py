@@ -1,7 +1,14 @@
-"""The gradient does not depend on how a global batch is cut over ranks and micro-batches."""
+"""The gradient does not depend on how a global batch is cut over ranks and micro-batches, nor on who holds the model.
+
+Every cell of the matrix (ranks x accumulation x strategy x optimizer x compiled or not) must give the gradients, their
+norms and the weights after three steps of one process that has the whole batch, ragged as it is.
+"""
+
+from itertools import product
 
 import pytest
 import torch
+from parity_workers import Cell, Trained, train_cell, train_cells
 from torch.nn import functional
 from trainkit_workers import (
     GLOBAL_ROWS,
@@ -10,11 +17,57 @@ from trainkit_workers import (
     WIDTH,
     global_batch,
     make_model,
-    train_three_steps,
+    make_settings,
+    make_trainer,
+    weights_of,
 )
 
+from trainkit.callbacks import Callback
 from trainkit.distributed.parallel import World
 from trainkit.training.seeding import make_generator
+
+PLAIN = [Cell(*cell) for cell in product([1, 2, 4], ["ddp", "fsdp"], ["adamw", "muon"])]
+RECOMPUTED = [Cell(2, strategy, recomputes=True) for strategy in ("ddp", "fsdp")]
+
+
+@pytest.fixture(scope="module")
+def whole_batch() -> dict[str, Trained]:
+    return {optimizer: train_cell(World(), Cell(optimizer=optimizer)) for optimizer in ("adamw", "muon")}
+
+
+def assert_same_training(actual: Trained, expected: Trained, cell: Cell) -> None:
+    assert actual.norms == pytest.approx(expected.norms, rel=1e-5), cell
+    assert max(expected.norms) > 0.5, "the test should reach clipping"
+    pairs = [*zip(actual.gradients, expected.gradients, strict=True), (actual.weights, expected.weights)]
+    for number, (found, wanted) in enumerate(pairs):
+        assert found.keys() == wanted.keys()
+        for name, tensor in wanted.items():
+            torch.testing.assert_close(
+                found[name], tensor, rtol=1e-5, atol=2e-6, msg=lambda text, at=(cell, number, name): f"{at}: {text}"
+            )
+
+
+def assert_parity(run_ranks, world_size: int, cells: list[Cell], whole_batch: dict[str, Trained]) -> None:
+    for by_cell in run_ranks(train_cells, world_size, cells):
+        if isinstance(by_cell, Exception):
+            raise by_cell
+        for cell, trained in zip(cells, by_cell, strict=True):
+            assert_same_training(trained, whole_batch[cell.optimizer], cell)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
+def test_every_cut_and_strategy_equals_one_process_with_the_whole_batch(world_size, run_ranks, whole_batch):
+    assert_parity(run_ranks, world_size, PLAIN + RECOMPUTED, whole_batch)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_parity_holds_under_compile(world_size, run_ranks, whole_batch):
+    accumulation = 4 // world_size  # micro-batches of one size: what one world has compiled serves the next
+    ways = product(["ddp", "fsdp"], ["adamw", "muon"])
+    cells = [Cell(accumulation, strategy, optimizer, is_compiled=True) for strategy, optimizer in ways]
+    cells.append(Cell(accumulation, "fsdp", is_compiled=True, recomputes=True))
+    assert_parity(run_ranks, world_size, cells, whole_batch)
 
 
 def train_by_hand(steps: int = 3) -> tuple[dict[str, torch.Tensor], list[float]]:
@@ -41,43 +94,27 @@ def train_by_hand(steps: int = 3) -> tuple[dict[str, torch.Tensor], list[float]]
                 second[name] = 0.95 * second[name] + 0.05 * gradient.square()
                 moment = (first[name] / (1 - 0.9**step)) / ((second[name] / (1 - 0.95**step)).sqrt() + 1e-8)
                 p -= learning_rate * moment
-    assert max(norms) > 0.5, "the test should reach clipping"
     return {name: p.detach() for name, p in parameters.items()}, norms
 
 
-@pytest.fixture(scope="module")
-def by_hand() -> tuple[dict[str, torch.Tensor], list[float]]:
-    return train_by_hand()
+class KeepNorms(Callback):
+    """Keep the gradient norms, which clipping and AdamW would otherwise hide: both forgive a wrong scale."""
 
+    def __init__(self):
+        self.norms: list[float] = []
 
-def assert_same_training(actual: tuple[dict, list], expected: tuple[dict, list]) -> None:
-    (actual, actual_norms), (expected, expected_norms) = actual, expected
-    assert actual_norms == pytest.approx(expected_norms, rel=1e-5)
-    assert actual.keys() == expected.keys()
-    for name, tensor in expected.items():
-        torch.testing.assert_close(actual[name], tensor, rtol=2e-5, atol=2e-6, msg=lambda text, n=name: f"{n}: {text}")
+    def on_gradients_ready(self, step: int, grad_norm: torch.Tensor) -> None:
+        self.norms.append(grad_norm.item())
 
 
 @pytest.mark.parametrize("accumulation", [1, 2, 4])
-def test_one_process_equals_the_update_written_by_hand(by_hand, accumulation):
-    assert_same_training(train_three_steps(World(), accumulation), by_hand)
-
-
-def test_two_ranks_and_two_micro_batches_equal_one_process_with_the_whole_batch(by_hand, run_ranks):
-    for trained in run_ranks(train_three_steps, 2, 2):
-        assert_same_training(trained, by_hand)
-
-
-def test_parity_holds_for_muon(run_ranks):
-    expected = train_three_steps(World(), 1, False, True)
-    for trained in run_ranks(train_three_steps, 2, 2, False, True):
-        # Muon orthogonalises in bfloat16: gradients that differ in the last bit may round to neighbouring values.
-        assert trained[1] == pytest.approx(expected[1], rel=1e-4)
-        for name, tensor in expected[0].items():
-            torch.testing.assert_close(trained[0][name], tensor, rtol=1e-3, atol=2e-4)
-
-
-@pytest.mark.slow
-def test_parity_of_two_ranks_holds_under_compile(by_hand, run_ranks):
-    for trained in run_ranks(train_three_steps, 2, 2, True):
-        assert_same_training(trained, by_hand)
+def test_one_process_equals_the_update_written_by_hand(accumulation):
+    expected, expected_norms = train_by_hand()
+    keep = KeepNorms()
+    trainer = make_trainer(World(), make_settings(grad_accum_steps=accumulation), callbacks=[keep])
+    trainer.fit()
+    assert keep.norms == pytest.approx(expected_norms, rel=1e-5)
+    for name, tensor in weights_of(trainer).items():
+        torch.testing.assert_close(
+            tensor, expected[name], rtol=2e-5, atol=2e-6, msg=lambda text, n=name: f"{n}: {text}"
+        )

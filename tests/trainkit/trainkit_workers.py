@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainkit.callbacks import Callback
 from trainkit.checkpointing.finding import find_checkpoint
 from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.clock import StepTimes
@@ -25,7 +24,7 @@ from trainkit.metrics import StepRecord
 from trainkit.protocols import Batch, StepContext, StepOutput
 from trainkit.settings import Task, TrainerSettings
 from trainkit.trainer import Trainer
-from trainkit.training.optim import AdamWSettings, MuonSettings
+from trainkit.training.optim import AdamWSettings
 from trainkit.training.schedule import Schedule
 
 GLOBAL_ROWS, LENGTH, VOCABULARY, WIDTH = 8, 5, 13, 6
@@ -65,23 +64,23 @@ def make_model(dropout: float = 0.0) -> ToyModel:
     return ToyModel(dropout)
 
 
-def global_batch(step: int) -> dict[str, Tensor]:
+def global_batch(step: int, rows: int = GLOBAL_ROWS) -> dict[str, Tensor]:
     """Return the whole batch of a step, ragged; in step 2 the second quarter has no target at all."""
     rng = torch.Generator().manual_seed(1000 + step)
-    ids = torch.randint(VOCABULARY, (GLOBAL_ROWS, LENGTH + 1), generator=rng)
-    lengths = torch.randint(1, LENGTH + 1, (GLOBAL_ROWS, 1), generator=rng)
+    ids = torch.randint(VOCABULARY, (rows, LENGTH + 1), generator=rng)
+    lengths = torch.randint(1, LENGTH + 1, (rows, 1), generator=rng)
     valid = torch.arange(LENGTH) < lengths
     if step == 2:
-        valid[2:4] = False
+        valid[rows // 4 : rows // 2] = False
     return {"ids": ids, "valid": valid}
 
 
 class ToySource:
     """Yield one rank's share of the global batches, cut by (micro-batch, rank)."""
 
-    def __init__(self, world: World, accumulation: int):
+    def __init__(self, world: World, accumulation: int, global_rows: int = GLOBAL_ROWS):
         self.world, self.accumulation, self.position = world, accumulation, 0
-        self.rows = GLOBAL_ROWS // (world.size * accumulation)
+        self.global_rows, self.rows = global_rows, global_rows // (world.size * accumulation)
         self.seen: list[int] = []
 
     def __next__(self) -> Batch:
@@ -89,7 +88,9 @@ class ToySource:
         first = (micro * self.world.size + self.world.rank) * self.rows
         self.position += 1
         self.seen.append(self.position)
-        return {name: tensor[first : first + self.rows] for name, tensor in global_batch(step + 1).items()}
+        return {
+            name: tensor[first : first + self.rows] for name, tensor in global_batch(step + 1, self.global_rows).items()
+        }
 
     def origin(self) -> str:
         return f"toy batch {self.position}"
@@ -143,30 +144,6 @@ def make_record(**changes: Any) -> StepRecord:
 
 def weights_of(trainer: Trainer) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
-
-
-class KeepNorms(Callback):
-    """Keep the gradient norms, which clipping and AdamW would otherwise hide: both forgive a wrong scale."""
-
-    runs_on_every_rank = True
-
-    def __init__(self):
-        self.norms: list[float] = []
-
-    def on_gradients_ready(self, step: int, grad_norm: Tensor) -> None:
-        self.norms.append(grad_norm.item())
-
-
-def train_three_steps(
-    world: World, accumulation: int, is_compiled: bool = False, is_muon: bool = False
-) -> tuple[dict[str, Tensor], list]:
-    """Return the weights after three steps, and the gradient norm of each."""
-    keep_norms = KeepNorms()
-    optimizer = MuonSettings() if is_muon else AdamWSettings()
-    settings = make_settings(grad_accum_steps=accumulation, compile=is_compiled, optimizer=optimizer)
-    trainer = make_trainer(world, settings, callbacks=[keep_norms])
-    trainer.fit()
-    return weights_of(trainer), keep_norms.norms
 
 
 def train_with_interruption(world: World, folder: str, stop_at: int, max_steps: int) -> dict[str, Any]:

@@ -14,12 +14,15 @@ from torch import Tensor
 
 from trainkit.checkpointing import storage
 
+WEIGHTS_FILE, AVERAGED_FILE = "model.safetensors", "model_averaged.safetensors"
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Carry the state of one moment; trainkit/state.py says what each file means."""
 
     weights: Mapping[str, Tensor]
+    averages: Mapping[str, Tensor] | None
     optimizer: Mapping[str, Any]
     ranks: list[dict[str, Any]]
     """Data position and random generators of every rank."""
@@ -28,7 +31,9 @@ class Snapshot:
 
     def write(self, folder: Path) -> None:
         """Write the files of the checkpoint into `folder`; the manifest follows when all others are there."""
-        storage.write_tensors(folder / "model.safetensors", self.weights)
+        storage.write_tensors(folder / WEIGHTS_FILE, self.weights)
+        if self.averages is not None:
+            storage.write_tensors(folder / AVERAGED_FILE, self.averages)
         storage.write_values(folder / "optimizer.pt", self.optimizer)
         storage.write_values(folder / "data.pt", [rank["data"] for rank in self.ranks])
         storage.write_values(folder / "rng.pt", [rank["rng"] for rank in self.ranks])

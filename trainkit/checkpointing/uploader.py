@@ -101,19 +101,21 @@ class Uploader:
         return False
 
     def mirror(self) -> None:
-        """Upload the latest and move the pointers, delete what is no longer kept, then upload what else is missing."""
+        """Upload the latest, then what else is missing, and delete what is no longer kept."""
         if self._present is None:
             self._present = self.remote.list_complete()
         serving, latest = self._wanted, self.manager.latest()
-        if latest is not None:
-            self._bring(latest)
-        if latest is not None and latest.name in self._present:
-            self._point(LATEST, latest.name)
-            self._tidy(newest=checkpoint_step(latest))
+        if latest is None:
+            return
+        self._bring(latest)
+        if latest.name not in self._present:
+            return  # deleted since, so that a newer one is on its way
+        self._point(LATEST, latest.name)
         for folder in reversed(self.manager.list_checkpoints()):
             if self._wanted > serving:
-                return  # a newer one comes first
+                break  # a newer one comes first
             self._bring(folder)
+        self._tidy(newest=checkpoint_step(latest))
 
     def _bring(self, folder: Path) -> None:
         """Upload a checkpoint if the remote side lacks it or holds another one of its step."""

@@ -1,4 +1,4 @@
-"""Know one's place among the processes, join them, and wrap a model so that they train it together."""
+"""Know one's place among the processes, and join them."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 BackendName = Literal["auto", "gloo", "nccl"]
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -89,11 +88,3 @@ def process_group(world: World, backend: BackendName = "auto") -> Iterator[None]
 def count_cores() -> int:
     """Count the cores this process may run on, which in a container are fewer than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def wrap_model(model: nn.Module, world: World) -> nn.Module:
-    """Return the model as this world trains it: DDP averages its gradients over ranks; alone it stays as it is."""
-    if world.size == 1:
-        return model
-    device_ids = [world.device.index] if world.device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)

@@ -32,7 +32,7 @@ function ticks(low, high, count, units = [1, 2, 5, 10]) {
   const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
   const step = power * units.find(each => each * power >= raw * .999), found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(+(i * step).toPrecision(12));
-  return found;
+  return found.length > 1 || count > 20 ? found : ticks(low, high, 1.7 * count, units);
 }
 const timeTicks = (low, high, count) => {
   const raw = (high - low) / count;

@@ -5,22 +5,23 @@ the last forward. So backward runs on *sums*, gradients are exchanged once, in t
 all-reduce then brings the weight that everything is divided by. The result does not depend on the cut:
 
     rank r, micro-batch m:  backward(loss_sum[r, m])            gradient  G_r = sum_m grad loss_sum[r, m]
-    DDP, last micro-batch:  average over ranks                  G = (sum_r G_r) / world
+    DDP or FSDP, last one:  average over ranks                  G = (sum_r G_r) / world
     here:                   scale by world / weight             (sum_r G_r) / weight
 """
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from signal import Signals
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from profiling.nvtx import nvtx_range
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import sum_over_ranks
+from trainkit.distributed.strategy import PreparedModel
 from trainkit.protocols import Batch, Objective, StepContext, StepOutput
 from trainkit.signals import STOP_SIGNALS
 from trainkit.training.precision import Precision
@@ -57,9 +58,8 @@ def received_signal(flags: Sequence[float]) -> Signals | None:
 class Accumulator:
     """Run the objective over micro-batches and leave un-normalised gradients in the parameters."""
 
-    def __init__(self, model: nn.Module, objective: Objective, world: World, precision: Precision, seed: int):
-        """Take the model as it is trained: compiled and wrapped for DDP."""
-        self.model = model
+    def __init__(self, prepared: PreparedModel, objective: Objective, world: World, precision: Precision, seed: int):
+        self.prepared = prepared
         self.objective = objective
         self.world = world
         self.precision = precision
@@ -73,9 +73,10 @@ class Accumulator:
         outputs = []
         for index, batch in enumerate(batches):
             is_last = index == len(batches) - 1
-            with nullcontext() if is_last or self.world.size == 1 else self.model.no_sync():
+            context = self._context(step, index, batch, len(batches))
+            with self.prepared.exchanging_gradients(is_last):
                 with nvtx_range("forward"), self.precision.autocast():
-                    output = self.objective(self.model, batch, self._context(step, index, batch, len(batches)))
+                    output = self.objective(self.prepared.training, batch, context)
                 with nvtx_range("backward"):
                     self.precision.backward(output.loss_sum)
             outputs.append(output)
@@ -102,15 +103,20 @@ class Accumulator:
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float | None) -> Tensor:
-    """Limit the global norm of the gradients, in place, and return the norm before as [] on their device."""
+    """Limit the global norm of the gradients, in place, and return the norm before as [] on their device.
+
+    Sharded or not, it is the norm of the whole gradient.
+    """
     with nvtx_range("clip"):
-        return nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm)
+        norm = nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm).detach()
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def scale_gradients(parameters: Sequence[nn.Parameter], factor: Tensor) -> None:
     """Multiply all gradients by `factor` [], in place."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
+    own = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
+    torch._foreach_mul_(own, factor.to(own[0].dtype))
 
 
 def count_rows(batch: Batch) -> int:

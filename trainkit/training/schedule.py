@@ -6,9 +6,22 @@ a resumed run asks for the rate of its next step and gets what the uninterrupted
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 ScheduleName = Literal["cosine", "constant", "warmup_stable_decay"]
+
+
+class LearningRateOfStep(Protocol):
+    """What a trainer asks of a schedule; Schedule is one."""
+
+    @property
+    def max_steps(self) -> int:
+        """Return the step at which training ends."""
+        ...
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate of `step`, counted from 1."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

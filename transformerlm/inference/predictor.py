@@ -13,7 +13,7 @@ from typing import Literal, Self
 import numpy as np
 import torch
 
-from transformerlm.checkpoint import LoadedModel, load_model
+from transformerlm.checkpoint import LoadedModel, WeightsName, load_model
 from transformerlm.inference.autoregressive import AutoregressiveSettings, decode_autoregressive
 from transformerlm.inference.canvas import OPEN, Canvas
 from transformerlm.inference.decoded import Cost, Decoded
@@ -137,11 +137,13 @@ class Predictor:
         self.last_cost = GenerationCost(Cost(), 0.0, 0, 0)
 
     @classmethod
-    def from_checkpoint(cls, path: Path | str = "runs/latest", device: torch.device | str = "auto") -> Self:
+    def from_checkpoint(
+        cls, path: Path | str = "runs/latest", device: torch.device | str = "auto", weights: WeightsName = "auto"
+    ) -> Self:
         """Load a checkpoint folder or a run's latest checkpoint; raises CheckpointError."""
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(load_model(path, device))
+        return cls(load_model(path, device, weights))
 
     def generate(
         self,

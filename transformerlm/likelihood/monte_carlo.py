@@ -102,7 +102,7 @@ def _weights(sizes: Sequence[int], draws: int, mask_draw: EvaluationDraw, random
         else:
             times = random.times[span]
             if mask_draw == "stratified":
-                times = (random.offsets[span] + random.order[span].argsort() / draws) % 1
+                times = (random.offsets[span] + random.order[span].argsort().double() / draws) % 1
             schedule = LinearSchedule()
             is_masked = keys < schedule.mask_rate(times)[:, None]
             weights.append(torch.where(is_masked, schedule.weight(times)[:, None], 0.0))

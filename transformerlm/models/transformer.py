@@ -9,6 +9,8 @@ Whether a position sees only its past (autoregressive) or everything (diffusion)
 the model: one set of weights can serve both.
 """
 
+from typing import TYPE_CHECKING, Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -22,13 +24,16 @@ from transformerlm.models.shape import ModelShape
 from transformerlm.models.two_streams import (
     block_starts,
     predictor_indices,
-    shared_block_mask,
-    shared_dense_mask,
+    shared_mask,
     two_streams_rule,
 )
 from transformerlm.models.visibility import VisibilityRule, block_form, dense_form
 
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
 INIT_STD = 0.02
+Role = Literal["hidden", "head", "embedding", "vector"]
 
 
 class TransformerLM(nn.Module):
@@ -67,6 +72,19 @@ class TransformerLM(nn.Module):
                 parameter.normal_(std=INIT_STD)
             else:
                 parameter.fill_(1.0)
+
+    @staticmethod
+    def role_of(name: str, parameter: nn.Parameter) -> Role:
+        """Tell what a parameter is for, which decides how an optimizer treats it.
+
+        A tied embedding is met first, and named, as the embedding. Whatever else has two dimensions maps between
+        hidden states.
+        """
+        if name.endswith("embedding.weight"):
+            return "embedding"
+        if name == "head.weight":
+            return "head"
+        return "hidden" if parameter.ndim >= 2 else "vector"
 
     def forward(
         self,
@@ -166,9 +184,8 @@ class TransformerLM(nn.Module):
         positions = None if documents is None else restart_positions(documents)
         cos, sin = (torch.cat((table, table), dim=2) for table in self.rope.tables(seq, positions))
         if valid is None and documents is None:
-            if self._uses_flex(device):
-                return AttentionPlan(cos, sin, False, blocks=shared_block_mask(seq, block_length, device))
-            return AttentionPlan(cos, sin, False, shared_dense_mask(seq, block_length, device))
+            mask = shared_mask(seq, block_length, device, has_blocks=self._uses_flex(device))
+            return self._plan_mask((cos, sin), mask)
         rule = two_streams_rule(block_starts(seq, block_length, documents, device), documents, valid)
         return self._plan_rule((cos, sin), rule, batch, 2 * seq, device)
 
@@ -176,9 +193,13 @@ class TransformerLM(nn.Module):
         self, rotations: tuple[Tensor, Tensor], rule: VisibilityRule, batch: int, seq: int, device: torch.device
     ) -> AttentionPlan:
         """Put a rule into the form that the device and the backend want: FlexAttention on a GPU, else a dense mask."""
-        if self._uses_flex(device):
-            return AttentionPlan(*rotations, False, blocks=block_form(rule, batch, seq, device))
-        return AttentionPlan(*rotations, False, dense_form(rule, batch, seq, device))
+        make = block_form if self._uses_flex(device) else dense_form
+        return self._plan_mask(rotations, make(rule, batch, seq, device))
+
+    def _plan_mask(self, rotations: tuple[Tensor, Tensor], mask: "Tensor | BlockMask") -> AttentionPlan:
+        if isinstance(mask, Tensor):
+            return AttentionPlan(*rotations, False, mask)
+        return AttentionPlan(*rotations, False, blocks=mask)
 
     def _uses_flex(self, device: torch.device) -> bool:
         return device.type == "cuda" and self.shape.attention_backend == "sdpa"

@@ -69,13 +69,22 @@ def two_streams_rule(starts: Tensor, documents: Tensor | None = None, valid: Ten
     return may_see
 
 
-@functools.lru_cache(maxsize=16)
-def shared_dense_mask(seq: int, block_length: int, device: torch.device) -> Tensor:
-    """Return the mask of rows without documents or padding, made once: [1, 1, 2 * seq, 2 * seq] bool."""
-    return dense_form(two_streams_rule(block_starts(seq, block_length, None, device)), 1, 2 * seq, device)
+def shared_mask(seq: int, block_length: int, device: torch.device, *, has_blocks: bool) -> "Tensor | BlockMask":
+    """Return the mask of rows without documents or padding, made once.
+
+    has_blocks: for FlexAttention; otherwise dense, [1, 1, 2 * seq, 2 * seq] bool.
+    """
+    if torch.compiler.is_compiling():  # a compiled pass does not look into caches
+        return _make_mask(seq, block_length, device, has_blocks)
+    return _remembered_mask(seq, block_length, device, has_blocks)
 
 
-@functools.lru_cache(maxsize=16)
-def shared_block_mask(seq: int, block_length: int, device: torch.device) -> "BlockMask":
-    """Return the same for FlexAttention."""
-    return block_form(two_streams_rule(block_starts(seq, block_length, None, device)), 1, 2 * seq, device)
+def _make_mask(seq: int, block_length: int, device: torch.device, has_blocks: bool) -> "Tensor | BlockMask":
+    rule = two_streams_rule(block_starts(seq, block_length, None, device))
+    return (block_form if has_blocks else dense_form)(rule, 1, 2 * seq, device)
+
+
+@functools.lru_cache(maxsize=8)
+def _remembered_mask(seq: int, block_length: int, device: torch.device, has_blocks: bool) -> "Tensor | BlockMask":
+    with torch.inference_mode(False):  # whoever asks first, a training step may be next
+        return _make_mask(seq, block_length, device, has_blocks)

@@ -79,7 +79,7 @@ class MaskedDiffusion:
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], context: NoiseContext) -> LossOutput:
         """Score rows of tokens; the same context gives the same noise."""
-        length = self._draw_length(batch["tokens"].shape[1], context.rng)
+        length = self.draw_length(batch["tokens"].shape[1], context)
         batch = {name: tensor[:, :length] for name, tensor in batch.items()}
         plan = self.plan_step(length, context)
         corruption = self.corrupt(batch, plan, context)
@@ -157,10 +157,11 @@ class MaskedDiffusion:
             block_length=plan.block_length,
         )
 
-    def _draw_length(self, seq: int, rng: torch.Generator) -> int:
-        if self.random_length_probability == 0:
+    def draw_length(self, seq: int, context: NoiseContext) -> int:
+        """Return how many tokens of each row the step reads; an evaluation reads all."""
+        if self.random_length_probability == 0 or context.step == 0:
             return seq
-        is_cut, share = torch.rand(2, generator=rng, device=rng.device).tolist()
+        is_cut, share = torch.rand(2, generator=context.rng, device=context.rng.device).tolist()
         shortest = 1 + self.is_first_given
         return shortest + int(share * (seq - shortest + 1)) if is_cut < self.random_length_probability else seq
 

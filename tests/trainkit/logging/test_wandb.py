@@ -129,10 +129,13 @@ def test_a_wandb_process_that_dies_or_hangs_while_training_is_left_behind(blow, 
 def test_a_process_that_reads_nothing_fills_a_queue_and_is_ended(monkeypatch):
     monkeypatch.setattr(ours, "_MAX_WAITING", 3)
     helper = ours._Helper([sys.executable, "-c", "import time; time.sleep(60)"])
-    record = make_record().to_json()
+
+    def send_more_than_a_pipe_holds():
+        for _ in range(2000):
+            helper.send({"kind": "log", "values": make_record().to_json()})
+
     with pytest.warns(UserWarning, match="wandb takes nothing any more, and 3 records wait") as caught:
-        for _ in range(2000):  # more than a pipe holds
-            helper.send({"kind": "log", "values": record})
+        send_more_than_a_pipe_holds()
     assert len(caught) == 1
     began_s = time.monotonic()
     with pytest.warns(UserWarning, match="was not done after 0.1 s"):

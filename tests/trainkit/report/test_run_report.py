@@ -13,6 +13,7 @@ from trainkit.callbacks import Callback
 from trainkit.distributed.parallel import World
 from trainkit.evaluation import Validation
 from trainkit.logging.jsonl import JsonlLogger
+from trainkit.report import run_report
 from trainkit.report.page import render_page
 from trainkit.report.run_report import FiguresTable, ReportFacts, RunReport
 
@@ -57,7 +58,11 @@ def test_a_run_that_ended_shows_all_it_recorded(tmp_path):
     assert data["steps"]["loss"] == pytest.approx([line["loss"] for line in lines if "loss" in line], rel=1e-5)
 
 
-def test_the_page_is_refreshed_at_validation_while_training_goes_on(tmp_path):
+@pytest.mark.parametrize(("share", "evaluations_seen"), [(1e9, [0, 0, 1, 1, 2]), (1e-9, [0, 0, 0, 0, 0])])
+def test_the_page_is_refreshed_at_validation_unless_that_would_take_too_much_time(
+    share, evaluations_seen, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(run_report, "_MAX_TIME_SHARE", share)
     seen = []
 
     class Look(Callback):
@@ -65,9 +70,8 @@ def test_the_page_is_refreshed_at_validation_while_training_goes_on(tmp_path):
             seen.append(len(read_data(tmp_path)["evaluations"].get("step", [])))
 
     train(tmp_path, 5, Look())
-    assert seen[0] == 0
-    assert seen[2] >= 1
-    assert read_data(tmp_path)["evaluations"]["step"] == [2, 4, 5]
+    assert seen == evaluations_seen
+    assert read_data(tmp_path)["evaluations"]["step"] == [2, 4, 5], "the last page is always written"
 
 
 def test_a_run_that_fails_says_so_on_its_page(tmp_path):
