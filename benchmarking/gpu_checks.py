@@ -53,7 +53,8 @@ def make_tokens(device: torch.device, rows: int = 4) -> Tensor:
 def make_loop(device: torch.device, objective: LanguageObjective, folder: str, name: str = "metrics") -> OurLoop:
     """Return a Trainer on random tokens, in bfloat16 on a GPU."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    shape = replace(SHAPE, block_length=objective.block_length) if isinstance(objective, BlockDiffusion) else SHAPE
+    is_block = isinstance(objective, BlockDiffusion)
+    shape = replace(SHAPE, block_length=objective.block_length, shift_logits=True) if is_block else SHAPE
     return OurLoop(Workload(shape, 4, device, dtype), objective, Path(folder) / f"{name}.jsonl", is_compiled=False)
 
 
@@ -100,7 +101,11 @@ def check_graph_decode(device: torch.device) -> None:
 
 def check_no_waiting(device: torch.device) -> None:
     """No step waits for the GPU: torch raises where one would."""
-    objectives = (Autoregressive(), MaskedDiffusion(MASK_ID), BlockDiffusion(MASK_ID, block_length=16))
+    objectives = (
+        Autoregressive(),
+        MaskedDiffusion(MASK_ID),
+        BlockDiffusion(MASK_ID, is_first_given=True, block_length=16),
+    )
     with tempfile.TemporaryDirectory() as folder:
         for objective in objectives:
             loop = make_loop(device, objective, folder, type(objective).__name__)

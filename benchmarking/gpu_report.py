@@ -5,6 +5,7 @@ The order is that of importance, and nothing new begins once the time is up: wha
 
 import argparse
 import gc
+import math
 import platform
 import statistics
 import sys
@@ -114,14 +115,15 @@ def objective_of(name: str, mask_id: int) -> LanguageObjective:
         return Autoregressive()
     if name == "masked_diffusion":
         return MaskedDiffusion(mask_id)
-    return BlockDiffusion(mask_id, block_length=BLOCK_LENGTH)
+    return BlockDiffusion(mask_id, is_first_given=True, block_length=BLOCK_LENGTH)
 
 
 def train(report: Report, machine: Machine, size: str, name: str) -> str:
     """Measure the whole training loop, compiled on a GPU; returns a row of the table."""
     chosen = SMALL if report.is_dry_run else SIZES[size]
     objective = objective_of(name, chosen.shape.vocab_size - 1)
-    shape = replace(chosen.shape, block_length=BLOCK_LENGTH if name == "block_diffusion" else None)
+    is_block = name == "block_diffusion"
+    shape = replace(chosen.shape, block_length=BLOCK_LENGTH if is_block else None, shift_logits=is_block)
     is_compiled = report.device.type == "cuda"
     dtype = torch.bfloat16 if is_compiled else torch.float32
     workload = Workload(shape, chosen.batch_size, report.device, dtype)
@@ -227,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     device = torch.device("cpu" if options.cpu_dry_run else "cuda")
     machine = inspect_machine(device, torch.float32 if options.cpu_dry_run else torch.bfloat16)
-    report = Report(device, options.cpu_dry_run, options.budget_s)
+    report = Report(device, options.cpu_dry_run, math.inf if options.cpu_dry_run else options.budget_s)
     write(report, machine)
     name = "cpu-dry-run" if options.cpu_dry_run else torch.cuda.get_device_name(device).replace(" ", "-")
     path = options.output or RESULTS / f"{name}.md"

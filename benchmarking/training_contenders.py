@@ -74,7 +74,10 @@ class OurLoop:
         )
         callbacks = [MarkSteps(self._timer), JsonlLogger(metrics, "tokens")]
         self._trainer = Trainer(
-            Task(model, objective, self._source), settings, World(device=workload.device), callbacks
+            Task(model, objective, self._source, tuple(model.blocks), model.role_of),
+            settings,
+            World(device=workload.device),
+            callbacks,
         )
         name_layers(model.blocks)
         self.model, self.optimizer = self._trainer.model, self._trainer.state.optimizer

@@ -125,7 +125,7 @@ def test_the_plain_floor_is_the_same_network(is_tied):
 
 def test_peers_train_with_the_optimizer_that_trainkit_would_build(workload):
     model = TransformerLM(SHAPE)
-    theirs, ours = workload.build_adamw(model), build_optimizer(model, ADAMW)
+    theirs, ours = workload.build_adamw(model), build_optimizer(model, ADAMW, model.role_of)
     decay = {parameter: group["weight_decay"] for group in theirs.param_groups for parameter in group["params"]}
     expected = {parameter: group["weight_decay"] for group in ours.param_groups for parameter in group["params"]}
     assert decay == expected
