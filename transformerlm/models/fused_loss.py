@@ -6,8 +6,8 @@
 The loss is a sum with given weights, so its gradient is known when the logits are: what is kept for the backward pass
 is a gradient of the size of the hidden states and one of the size of the matrix, instead of logits, their softmax and
 its gradient. It takes the same matrix products as the plain way (Wijmans et al. 2024, arXiv 2411.09009, go further and
-keep a chunk on the chip). Newer versions of torch have F.linear_cross_entropy, which does the same for unweighted sums, and
-leaves torch.compile's graph where it does.
+keep a chunk on the chip). Newer versions of torch have F.linear_cross_entropy, which does the same for unweighted sums,
+and leaves torch.compile's graph where it does.
 """
 
 import math
