@@ -90,10 +90,10 @@ def load_subject(config: "BenchInferConfig") -> "Subject":
         assert config.model is not None, "the schema requires a checkpoint, or a model and its objective"
         assert config.objective is not None
         torch.manual_seed(config.inference.seed)
-        model = TransformerLM(build_shape(config.model)).to(device).eval()
+        model = TransformerLM(build_shape(config.model, config.objective)).to(device).eval()
         objective, mask_id = config.objective.name, config.model.vocab_size - 1
     cast_weights(model, config.inference.precision)
-    settings = build_generation(config.inference, model.shape.context_length)
+    settings = build_generation(config.inference, model.shape)
     if choose_mode(settings.mode, objective) == "diffusion":
         settings = replace(settings, cache=choose_cache(settings.cache, objective))
     return Subject(model, objective, None if objective == "autoregressive" else mask_id, settings)

@@ -2,13 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from config.sections.checkpointing import CheckpointingSection
 from config.sections.ddp import DdpSection
 from config.sections.generation import GenerationSettings as GenerationSection
 from config.sections.inference import InferenceSection
 from config.sections.model import ModelSection
-from config.sections.objective import MaskedDiffusionSection, ObjectiveSection
+from config.sections.objective import (
+    AutoregressiveSection,
+    BlockDiffusionSection,
+    JointSection,
+    MaskingSection,
+    ObjectiveSection,
+)
 from config.sections.optimizer import MuonGroupSection, MuonHiddenSection, MuonSection, OptimizerSection
 from config.sections.training import TrainingSection
 from trainkit.checkpointing.manager import CheckpointManager
@@ -22,28 +29,70 @@ from transformerlm.inference.sampling import SamplingSettings
 from transformerlm.models.shape import ModelShape
 from transformerlm.objectives.autoregressive import Autoregressive
 from transformerlm.objectives.base import LanguageObjective
+from transformerlm.objectives.block_diffusion import BlockDiffusion
+from transformerlm.objectives.joint import Joint
 from transformerlm.objectives.masked_diffusion import MaskedDiffusion
-from transformerlm.objectives.noise import SCHEDULES
+from transformerlm.objectives.noise import SCHEDULES, Noise
 from transformerlm.tokenizer import Tokenizer
 
 
-def build_shape(section: ModelSection) -> ModelShape:
-    """Return the model's shape."""
-    return ModelShape(**section.model_dump())
+def build_shape(model: ModelSection, objective: ObjectiveSection) -> ModelShape:
+    """Return the model's shape, and what of the objective its users must know."""
+    return ModelShape(**model.model_dump(), **objective_shape(objective))
+
+
+def objective_shape(objective: ObjectiveSection) -> dict[str, Any]:
+    """Return the fields of the model's shape that the objective decides."""
+    return {
+        "shift_logits": isinstance(objective, MaskingSection) and objective.shift_logits,
+        "block_length": objective.block_length if isinstance(objective, BlockDiffusionSection) else None,
+    }
 
 
 def build_objective(section: ObjectiveSection, tokenizer: Tokenizer) -> LanguageObjective:
     """Return the training objective; the mask token comes from the tokenizer."""
-    if not isinstance(section, MaskedDiffusionSection):
+    return build_objective_over(section, tokenizer.mask_id)
+
+
+def build_objective_over(section: ObjectiveSection, mask_id: int | None) -> LanguageObjective:
+    """Return the training objective over a vocabulary whose mask token is `mask_id`."""
+    if isinstance(section, AutoregressiveSection):
         return Autoregressive()
-    assert tokenizer.mask_id is not None, "config/checks.py requires a mask token"
-    return MaskedDiffusion(
-        mask_id=tokenizer.mask_id,
-        schedule=SCHEDULES[section.schedule](section.noise_epsilon),
-        time_sampling=section.time_sampling,
+    assert mask_id is not None, "config/checks.py requires a mask token"
+    if isinstance(section, BlockDiffusionSection):
+        return BlockDiffusion(
+            mask_id=mask_id,
+            noise=build_noise(section),
+            head=section.head,
+            gather_capacity=section.gather_capacity,
+            is_first_given=section.shift_logits,
+            block_length=section.block_length,
+            mixed_lengths=section.mixed_block_lengths,
+            warmup_lengths=section.warmup_block_lengths,
+            warmup_steps=section.warmup_block_steps,
+        )
+    diffusion = MaskedDiffusion(
+        mask_id=mask_id,
+        noise=build_noise(section),
         random_length_probability=section.random_length_probability,
         head=section.head,
         gather_capacity=section.gather_capacity,
+        is_first_given=section.shift_logits,
+        annealing_steps=section.annealing_steps,
+    )
+    if isinstance(section, JointSection):
+        initial_alpha = section.alpha if section.initial_alpha is None else section.initial_alpha
+        return Joint(diffusion, section.alpha, initial_alpha, section.alpha_steps)
+    return diffusion
+
+
+def build_noise(section: MaskingSection) -> Noise:
+    """Return how masks are drawn."""
+    return Noise(
+        schedule=SCHEDULES[section.schedule](section.noise_epsilon),
+        draw=section.mask_draw,
+        lowest=section.min_mask_rate,
+        highest=section.max_mask_rate,
     )
 
 
@@ -130,9 +179,9 @@ def build_policy(section: GenerationSection) -> Policy:
     )
 
 
-def build_generation(section: GenerationSection, context_length: int) -> GenerationSettings:
-    """Return sampling settings, with what is left out filled in from the model's context length."""
-    total_length = section.total_length or context_length
+def build_generation(section: GenerationSection, shape: ModelShape) -> GenerationSettings:
+    """Return sampling settings, with what is left out filled in from the model's shape."""
+    total_length = section.total_length or shape.context_length
     sampling = SamplingSettings(
         section.temperature, section.top_k, section.top_p, section.min_p, section.repetition_penalty
     )
@@ -146,7 +195,7 @@ def build_generation(section: GenerationSection, context_length: int) -> Generat
         is_compiled=isinstance(section, InferenceSection) and section.compile,
         draft_length=section.draft_length,
         steps=section.steps,
-        block_length=section.block_length or total_length,
+        block_length=section.block_length or shape.block_length or total_length,
         policy=build_policy(section),
         cache=section.cache,
         cfg_scale=section.cfg_scale,

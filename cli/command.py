@@ -6,6 +6,7 @@ Nothing heavy is imported until the arguments are known to be right: --help must
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from cli.output import prepare_streams
 from trainkit.logging.streams import silence
 
+RESOURCES = Path(__file__).parent.parent / "config" / "resources"
 TRACEBACK_VARIABLE = "TRANSFORMERLM_TRACEBACK"
 
 
@@ -31,6 +33,8 @@ class Command:
     """An override that is worth trying, for --help."""
     example: str
     """Shown below --help."""
+    default_config: str | None = None
+    """File in config/resources/ to read without --config; None requires --config."""
 
 
 def run_command(
@@ -66,7 +70,14 @@ def make_parser(command: Command) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", required=True, help="TOML file; see config/resources/")
+    default = None if command.default_config is None else str(RESOURCES / command.default_config)
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        required=default is None,
+        default=default,
+        help="TOML file; see config/resources/" + (f" (default: {command.default_config})" if default else ""),
+    )
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -85,6 +96,18 @@ def make_parser(command: Command) -> argparse.ArgumentParser:
         help="print a completion script for bash, zsh or tcsh, and exit",
     )
     return parser
+
+
+class SetKey(argparse.Action):
+    """An option that is short for --set KEY=VALUE, its value a text."""
+
+    def __init__(self, option_strings: list[str], dest: str, key: str, **others: Any):
+        super().__init__(option_strings, "overrides", **others)
+        self.key = key
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, value: Any, option: str | None = None):
+        """Append the override; the same quotes serve JSON and TOML."""
+        namespace.overrides = [*namespace.overrides, f"{self.key}={json.dumps(value, ensure_ascii=False)}"]
 
 
 class _PrintCompletion(argparse.Action):

@@ -1,4 +1,4 @@
-"""From the keys that name a corpus to its records: the embedded stories, local files, or the Hub."""
+"""From the keys that name a corpus to its records: the embedded corpora, local files, or the Hub."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from config.sections.data import FILE_FORMATS, STORIES, CorpusSection, OneSplitSection
+from config.sections.data import FILE_FORMATS, CorpusSection, OneSplitSection
 from trainkit.data.documents import BadRecord, IndexedRecords, Records, Shard
 from trainkit.data.encoding import BadRecords, Encoded
 from trainkit.data.files import FileRecords, Layout
 from trainkit.data.streaming import StreamedRecords
-from transformerlm.synthetic import stories
+from transformerlm.synthetic.languages import LANGUAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class Corpus:
 
 def open_corpus(data: CorpusSection, reading: Reading) -> Corpus:
     """Open a corpus; raises ValueError naming the key at fault."""
-    if data.dataset_name == STORIES:
-        records = IndexedRecords(keep, None, f"{STORIES} {reading.split}", reading.shard)
-        return Corpus(records, partial(stories.story, reading.split), is_shuffled=True)
+    if data.dataset_name in LANGUAGES:
+        records = IndexedRecords(keep, None, f"{data.dataset_name} {reading.split}", reading.shard)
+        return Corpus(records, partial(LANGUAGES[data.dataset_name].document, reading.split), is_shuffled=True)
     files = find_files(data, reading.split)
     if files is None:
         return _open_dataset(data, reading)

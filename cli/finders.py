@@ -39,7 +39,7 @@ def open_trainer(
     """Yield a trainer of the configuration that follows `schedule`, writes nothing and evaluates nothing."""
     tokenizer = load_tokenizer(config.data.tokenizer)
     with open_task(config, tokenizer, world) as task:
-        settings = trainer_settings(config, task.model)
+        settings = trainer_settings(config, task)
         settings = replace(settings, schedule=schedule, on_nonfinite="stop", spike_deviations=0.0)
         yield Trainer(task, settings, world, [callback])
 

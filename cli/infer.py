@@ -72,7 +72,7 @@ def infer(config: "InferConfig", options: argparse.Namespace) -> int:
     section = config.inference
     predictor = Predictor.from_checkpoint(config.checkpoint.path, section.device, config.checkpoint.weights)
     cast_weights(predictor.model, section.precision)
-    settings = build_generation(section, predictor.model.shape.context_length)
+    settings = build_generation(section, predictor.model.shape)
     trace = predictor.new_trace(settings) if options.trace else None
     if sys.stdout.isatty() and not options.json:
         show_live(predictor, tasks, settings, trace)

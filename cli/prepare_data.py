@@ -84,10 +84,10 @@ def fetch(config: "PrepareDataConfig") -> int:
     """Load a Hub dataset whole, which is what fills its cache: streaming keeps nothing."""
     from cli import hub
     from cli.corpora import find_files
-    from config.sections.data import STORIES
+    from config.sections.data import SYNTHETIC
 
     data = config.data
-    if data.dataset_name == STORIES or find_files(data, data.split) is not None:
+    if data.dataset_name in SYNTHETIC or find_files(data, data.split) is not None:
         print(f"{data.dataset_name} needs no fetching")
         return 0
     rows = hub.load_dataset(data, data.split, streaming=False)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cli.build import build_shape
+from cli.initial_weights import find_initial_weights
 from cli.output import say
 from config.io import dump_toml
 from config.roots import TrainConfig
@@ -41,6 +43,8 @@ def open_run(world: World, config: TrainConfig, tokenizer: Tokenizer) -> RunPlac
             place = choose_place(config)
             if place.resumed_from is not None:
                 check_fits(place.resumed_from, config, tokenizer)
+            elif config.training.init_from:  # now, while there is no new folder that would stay behind
+                find_initial_weights(build_shape(config.model, config.objective), config.training.init_from, tokenizer)
             open_run_folder(place.folder.parent, place.folder.name, place.is_reopened)
         except (ValueError, OSError) as problem:
             error = problem

@@ -15,21 +15,24 @@ from cli.output import say
 from cli.sampling import forget_samples_after, generate_samples, keep_samples
 from cli.sources import RowShape, build_train_batches, build_val_batches
 from config.roots import TrainConfig
-from config.sections.data import STORIES, DocumentsSection, PackedSection
+from config.sections.data import DataSection, DocumentsSection, PackedSection
 from trainkit.data.documents import Shard
 from trainkit.state import TrainState
 from transformerlm.checkpoint import LoadedModel
 from transformerlm.inference.predictor import Generation, Predictor
-from transformerlm.likelihood.held_out import count_bytes, score_rows
+from transformerlm.likelihood.held_out import count_bytes, row_passages
 from transformerlm.likelihood.ngram import NgramBaseline
+from transformerlm.likelihood.score import CorpusScore
+from transformerlm.likelihood.scorer import LikelihoodSettings, kinds_of, open_likelihood
 from transformerlm.models.transformer import TransformerLM
-from transformerlm.synthetic import stories
-from transformerlm.synthetic.truth import story_rows, true_nats
+from transformerlm.synthetic.languages import LANGUAGES, KnownLanguage
+from transformerlm.synthetic.truth import document_rows, true_nats
 from transformerlm.tokenizer import Tokenizer
 
 SCORED_ROWS = 64
 MAX_BASELINE_TOKENS = 1_000_000
 SUMMARY_FILE = "summary.json"
+SHORT_KINDS = {"autoregressive": "causal", "diffusion": "diffusion"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,10 @@ class Line:
     name: str
     nats_per_token: float
     bits_per_byte: float
-    nats_per_story: float | None
+    nats_per_document: float | None
     is_bound: bool = False
+    document_unit: str = "document"
+    """What a document is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +60,35 @@ class HeldOut:
     """UTF-8 bytes of the scored tokens: all but the first of each row."""
     truth_nats: float | None
     """Nats that the corpus itself gives these rows, if it knows."""
+    language: KnownLanguage | None = None
 
     def line(self, name: str, nats: float, is_bound: bool = False) -> Line:
         """Turn total nats into the units of the table."""
         per_token = nats / int(self.valid[:, 1:].sum())
-        per_story = None if self.truth_nats is None else nats / self.truth_nats * stories.entropy_nats()
-        return Line(name, per_token, nats / math.log(2) / max(1, self.num_bytes), per_story, is_bound)
+        per_document = None
+        if self.language is not None and self.truth_nats is not None:
+            per_document = nats / self.truth_nats * self.language.entropy_nats()
+        unit = "document" if self.language is None else self.language.unit
+        return Line(name, per_token, nats / math.log(2) / max(1, self.num_bytes), per_document, is_bound, unit)
 
 
 def print_summary(
     config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, folder: Path, state: TrainState
-) -> list[Line]:
-    """Score held-out rows, generate samples, print both, keep them in the run folder; returns the scores."""
+) -> list[list[str]]:
+    """Score held-out rows, generate samples, print both, keep them in the run folder; returns the scores as a table."""
     model.eval()
     lines = [] if config.training.skip_validation else compare(config, model, tokenizer, int(state.weight_seen))
     samples = []
     if config.sampling.prompts:
         predictor = Predictor(LoadedModel(model, tokenizer, config.objective.name, folder=None))
-        settings = build_generation(config.sampling, config.model.context_length)
+        settings = build_generation(config.sampling, model.shape)
         samples = generate_samples(predictor, config.sampling, settings)
         forget_samples_after(folder, state.step - 1)
         keep_samples(folder, state.step, config.sampling, samples)
-    is_stories = isinstance(config.data, DocumentsSection) and config.data.dataset_name == STORIES
-    valid_share = sum(stories.is_story(sample.text) for sample in samples) if samples and is_stories else None
-    parts = [format_table(lines) if lines else "", format_samples(samples, valid_share)]
+    language = find_language(config.data)
+    table = tabulate(lines) if lines else []
+    valid_share = sum(language.contains(sample.text) for sample in samples) if samples and language else None
+    parts = [format_table(table) if table else "", format_samples(samples, valid_share, language)]
     parts.append(
         f"generate more: transformerlm-infer --config config/resources/infer.toml --set checkpoint.path={folder}"
     )
@@ -86,10 +96,10 @@ def print_summary(
     record = {
         "held_out": [asdict(line) for line in lines],
         "samples": [sample.text for sample in samples],
-        "samples_that_are_stories": valid_share,
+        "samples_of_the_language": valid_share,
     }
     (folder / SUMMARY_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return lines
+    return table
 
 
 def compare(config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, tokens_seen: int) -> list[Line]:
@@ -99,29 +109,33 @@ def compare(config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, tok
     tokens, valid = held_out.tokens.numpy(), held_out.valid.numpy()[:, 1:]
     unigram = float(baseline.unigram_nats(tokens[:, 1:])[valid].sum())
     bigram = float(baseline.bigram_nats(tokens[:, :-1], tokens[:, 1:])[valid].sum())
-    device = model.embedding.weight.device
-    is_diffusion = config.objective.name == "masked_diffusion"
-    score = score_rows(
-        model,
-        held_out.tokens.to(device),
-        tokenizer.mask_id if is_diffusion else None,
-        torch.Generator().manual_seed(config.training.seed),
-        held_out.valid.to(device),
-    )
+    loaded = LoadedModel(model, tokenizer, config.objective.name, folder=None)
+    passages = row_passages(held_out.tokens, held_out.valid)
     lines = [held_out.line("unigram", unigram), held_out.line("bigram", bigram)]
-    lines.append(held_out.line("this model", score.nats, score.is_bound))
+    kinds = kinds_of(loaded.objective)
+    for kind in kinds:
+        likelihood = open_likelihood(loaded, LikelihoodSettings(seed=config.training.seed), kind)
+        score = CorpusScore.of(likelihood.score(passages))
+        name = "this model" if len(kinds) == 1 else SHORT_KINDS[kind]
+        lines.append(held_out.line(name, score.nats, score.is_bound))
     if held_out.truth_nats is not None:
         lines.append(held_out.line("the truth", held_out.truth_nats))
     return lines
 
 
+def find_language(data: DataSection) -> KnownLanguage | None:
+    """Return the embedded corpus that is trained on, if it is one."""
+    return LANGUAGES.get(data.dataset_name) if isinstance(data, DocumentsSection) else None
+
+
 def take_held_out(config: TrainConfig, tokenizer: Tokenizer) -> HeldOut:
-    """Take the first rows of the validation split; of packed stories, rows that each begin with a whole one."""
+    """Take the first rows of the validation split; of packed synthetic text, rows that each begin
+    with a whole document."""
     length, data = config.model.context_length, config.data
-    is_stories = isinstance(data, DocumentsSection) and data.dataset_name == STORIES
-    if is_stories and isinstance(data, PackedSection):
-        texts = (stories.story(data.val_split, index) for index in count())
-        tokens = story_rows(texts, tokenizer, SCORED_ROWS, length)
+    language = find_language(data)
+    if language is not None and isinstance(data, PackedSection):
+        texts = (language.document(data.val_split, index) for index in count())
+        tokens = document_rows(texts, tokenizer, SCORED_ROWS, length)
         valid = torch.ones_like(tokens, dtype=torch.bool)
     else:
         batches = build_val_batches(data, tokenizer, RowShape(length, 0, SCORED_ROWS), Shard())
@@ -131,10 +145,10 @@ def take_held_out(config: TrainConfig, tokenizer: Tokenizer) -> HeldOut:
     scored = [row[1:][seen[1:]].tolist() for row, seen in zip(tokens, valid, strict=True)]
     num_bytes = sum(count_bytes(tokenizer, row) for row in scored)
     truth = None
-    if is_stories:
+    if language is not None:
         rows = [row[seen].tolist() for row, seen in zip(tokens, valid, strict=True)]
-        truth = sum(true_nats(row, tokenizer) for row in rows)
-    return HeldOut(tokens, valid, num_bytes, truth)
+        truth = sum(true_nats(row, tokenizer, language) for row in rows)
+    return HeldOut(tokens, valid, num_bytes, truth, language)
 
 
 def count_baseline(config: TrainConfig, tokenizer: Tokenizer, num_tokens: int) -> NgramBaseline:
@@ -148,29 +162,30 @@ def count_baseline(config: TrainConfig, tokenizer: Tokenizer, num_tokens: int) -
     return NgramBaseline.count(np.concatenate([piece.numpy() for piece in pieces]), tokenizer.vocab_size)
 
 
-def format_table(lines: list[Line]) -> str:
-    """Lay the comparison out as a table."""
-    rows = tabulate(lines)
-    return "\n".join(f"{name:<14}" + "".join(f"{text:>12}" for text in texts) for name, *texts in rows)
+def format_table(table: list[list[str]]) -> str:
+    """Lay the comparison out in columns."""
+    widths = [max(12, len(title) + 2) for title in table[0][1:]]
+    return "\n".join(
+        f"{name:<14}" + "".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=False))
+        for name, *texts in table
+    )
 
 
 def tabulate(lines: list[Line]) -> list[list[str]]:
     """Return the comparison as rows of text, the heading first; "<=" marks bounds."""
-    has_stories = any(line.nats_per_story is not None for line in lines)
-    rows = [["held-out text", "nats/token", "bits/byte"] + (["nats/story"] if has_stories else [])]
+    units = [f"nats/{line.document_unit}" for line in lines[:1] if line.nats_per_document is not None]
+    rows = [["held-out text", "nats/token", "bits/byte", *units]]
     for line in lines:
-        cells = [line.nats_per_token, line.bits_per_byte]
-        cells += [line.nats_per_story] if line.nats_per_story is not None else []
-        digits = [3, 3, 1]
-        texts = [f"{'<= ' if line.is_bound else ''}{cell:.{d}f}" for cell, d in zip(cells, digits, strict=False)]
-        rows.append([line.name, *texts])
+        cells = [f"{line.nats_per_token:.3f}", f"{line.bits_per_byte:.3f}"]
+        cells += [f"{line.nats_per_document:.1f}"] if line.nats_per_document is not None else []
+        rows.append([line.name, *(("<= " if line.is_bound else "") + cell for cell in cells)])
     return rows
 
 
-def format_samples(samples: list[Generation], num_stories: int | None) -> str:
-    """Show the samples, and how many of them the grammar accepts."""
+def format_samples(samples: list[Generation], num_valid: int | None, language: KnownLanguage | None) -> str:
+    """Show the samples, and how many of them are documents of the language."""
     if not samples:
         return ""
-    verdict = "" if num_stories is None else f", {num_stories} of {len(samples)} are stories of the grammar"
+    verdict = "" if language is None else f", {num_valid} of {len(samples)} are {language.plural}"
     shown = "\n\n".join(sample.text for sample in samples[:4])
     return f"samples{verdict}:\n\n{shown}"

@@ -44,7 +44,7 @@ def sweep(config: "SweepConfig", options: argparse.Namespace) -> int:
 
     predictor = Predictor.from_checkpoint(config.checkpoint.path, config.inference.device, config.checkpoint.weights)
     cast_weights(predictor.model, config.inference.precision)
-    base, section = build_generation(config.inference, predictor.model.shape.context_length), config.sweep
+    base, section = build_generation(config.inference, predictor.model.shape), config.sweep
     lists = {key: values for key, values in section.grid().items() if values is not None}
     results, refusals = [], []
     with open(f"{section.output}.jsonl", "w", encoding="utf-8") as lines:

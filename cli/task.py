@@ -6,8 +6,11 @@ from contextlib import contextmanager
 import torch
 
 from cli.build import build_objective, build_shape, build_trainer_settings, share_model
+from cli.initial_weights import load_initial_weights
+from cli.output import say
 from cli.sources import RowShape, build_train_batches, prefetched
 from config.roots import TrainConfig
+from profiling.layers import name_layers
 from trainkit.data.documents import Shard
 from trainkit.distributed.parallel import World
 from trainkit.settings import Task, TrainerSettings
@@ -17,10 +20,18 @@ from transformerlm.tokenizer import Tokenizer
 
 
 @contextmanager
-def open_task(config: TrainConfig, tokenizer: Tokenizer, world: World) -> Iterator[Task]:
-    """Yield a new model, its objective and this rank's training data, whose threads end with the block."""
+def open_task(config: TrainConfig, tokenizer: Tokenizer, world: World, begins_anew: bool = True) -> Iterator[Task]:
+    """Yield a new model, its objective and this rank's training data, whose threads end with the block.
+
+    begins_anew: the weights are to be those of training.init_from, if it is set; else a checkpoint will bring them.
+    """
     torch.manual_seed(config.training.seed)
-    model = TransformerLM(build_shape(config.model))
+    model = TransformerLM(build_shape(config.model, config.objective))
+    if config.training.init_from and begins_anew:
+        begun_from = load_initial_weights(model, config.training.init_from, tokenizer)
+        if world.is_first:
+            say(begun_from)
+    name_layers(model.blocks)  # for Nsight Systems, if the environment asks for it
     objective = build_objective(config.objective, tokenizer)
     batches = build_train_batches(config.data, tokenizer, row_shape(config, objective), Shard(world.rank, world.size))
     with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:
@@ -32,16 +43,15 @@ def row_shape(config: TrainConfig, objective: LanguageObjective) -> RowShape:
     return RowShape(config.model.context_length, objective.lookahead, config.training.batch_size)
 
 
-def trainer_settings(config: TrainConfig, model: TransformerLM) -> TrainerSettings:
+def trainer_settings(config: TrainConfig, task: Task) -> TrainerSettings:
     """Return what the training loop needs to know."""
-    flops = training_flops(config, model)
+    flops = training_flops(config, task)
     settings = build_trainer_settings(
         config.training, config.optimizer, config.logging.log_every, config.checkpointing, flops
     )
     return share_model(settings, config.ddp)
 
 
-def training_flops(config: TrainConfig, model: TransformerLM) -> int:
+def training_flops(config: TrainConfig, task: Task) -> int:
     """Count the operations of forward and backward for one token of a full row."""
-    is_causal = config.objective.name == "autoregressive"
-    return model.flops_per_token(config.model.context_length, is_causal=is_causal)
+    return task.objective.training_flops(task.model, config.model.context_length)

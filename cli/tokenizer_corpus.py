@@ -8,9 +8,9 @@ from io import BufferedIOBase
 from itertools import islice
 from pathlib import Path
 
-from config.sections.data import STANDARD_INPUT, STORIES, TokenizerCorpusSection
+from config.sections.data import STANDARD_INPUT, TokenizerCorpusSection
 from trainkit.data.files import DAMAGED, is_compressed, open_decompressed
-from transformerlm.synthetic import stories
+from transformerlm.synthetic.languages import LANGUAGES
 from transformerlm.tokenizer import Tokenizer
 from transformerlm.tokenizer.blocks import cut_blocks
 from transformerlm.tokenizer.pretokenize import Pretokenizer, SpecialTokenFinder
@@ -33,9 +33,10 @@ def read_documents(trainer: BpeTrainer, data: TokenizerCorpusSection) -> Iterato
                 yield from read_blocks(trainer, stream, str(path))
     elif data.data_files == STANDARD_INPUT:
         yield from islice(read_standard_input(trainer, data), data.max_documents)
-    elif data.dataset_name == STORIES:
+    elif data.dataset_name in LANGUAGES:
         assert data.max_documents is not None, "the schema requires it"
-        yield from (stories.story(data.split, index) for index in range(data.max_documents))
+        document = LANGUAGES[data.dataset_name].document
+        yield from (document(data.split, index) for index in range(data.max_documents))
     else:
         from cli.corpora import read_texts
 

@@ -18,6 +18,7 @@ from trainkit.data.packing import Batches
 from trainkit.distributed.parallel import World
 from trainkit.distributed.reduce import gather_objects
 from trainkit.evaluation import Validation
+from trainkit.settings import Task
 from trainkit.trainer import Trainer
 from transformerlm.checkpoint_description import TOKENIZER_FOLDER
 from transformerlm.tokenizer import Tokenizer
@@ -32,12 +33,11 @@ def run_training(world: World, config: TrainConfig) -> int:
     check_prompts(config, tokenizer)
     place = open_run(world, config, tokenizer)
     folder = place.folder
-    with open_task(config, tokenizer, world) as task:
-        model = task.model
-        callbacks = make_callbacks(config, folder, tokenizer, model, world, lambda: lend_model(trainer))
+    with open_task(config, tokenizer, world, begins_anew=place.resumed_from is None) as task:
+        callbacks = make_callbacks(config, folder, tokenizer, task.model, world, lambda: lend_model(trainer))
         trainer = Trainer(
             task,
-            trainer_settings(config, model),
+            trainer_settings(config, task),
             world,
             callbacks,
             build_checkpoints(config.checkpointing, folder),
@@ -47,7 +47,7 @@ def run_training(world: World, config: TrainConfig) -> int:
             trainer.resume(place.resumed_from)
         if world.is_first:
             write_run_files(folder, config, tokenizer)
-            describe_run(trainer, config, folder)
+            describe_run(trainer, task, config, folder)
         result = trainer.fit()
     if result.stop_signal is None and (world.is_first or trainer.prepared.is_sharded):
         with lend_model(trainer) as lent:
@@ -80,7 +80,7 @@ def write_run_files(folder: Path, config: TrainConfig, tokenizer: Tokenizer) -> 
         tokenizer.save(folder / TOKENIZER_FOLDER)
 
 
-def describe_run(trainer: Trainer, config: TrainConfig, folder: Path) -> None:
+def describe_run(trainer: Trainer, task: Task, config: TrainConfig, folder: Path) -> None:
     """Say in three lines what is about to be trained, and how its MFU comes about."""
     model, world, steps_done = trainer.model, trainer.world, trainer.state.step
     if steps_done >= config.training.max_steps:
@@ -88,7 +88,7 @@ def describe_run(trainer: Trainer, config: TrainConfig, folder: Path) -> None:
     rows = config.training.batch_size * config.training.grad_accum_steps * world.size
     say(
         f"{config.objective.name} model, {model.parameter_count() / 1e6:.2f} M parameters, "
-        f"{training_flops(config, model) / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of "
+        f"{training_flops(config, task) / 1e6:.1f} MFLOP per training token; {config.training.max_steps} steps of "
         f"{rows} x {config.model.context_length} tokens on {world.size} x {world.device.type}\n"
         f"{trainer.utilisation.describe(UNIT)}\nrun folder: {folder}"
     )

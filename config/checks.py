@@ -12,6 +12,9 @@ from typing import Any
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    EvalConfig,
+    ExportConfig,
+    ImportConfig,
     InferConfig,
     PrepareDataConfig,
     SweepConfig,
@@ -30,7 +33,8 @@ def check_files(config: Section) -> list[str]:
     """Return a line for each file that is missing or does not fit, as `section.key: what is wrong and what to do`."""
     match config:
         case TrainConfig():
-            return [*_check_tokenizer(config), *_check_corpus(config.data), *_check_resume(config)]
+            weights = [*_check_resume(config), *_check_initial_weights(config.training.init_from)]
+            return [*_check_tokenizer(config), *_check_corpus(config.data), *weights]
         case PrepareDataConfig(data=data, prepare=prepare):
             folder = _check_output_folder("prepare.output_dir", prepare.output_dir)
             return [*_check_tokenizer_files(data.tokenizer), *_check_data_files(data.data_files), *folder]
@@ -38,10 +42,16 @@ def check_files(config: Section) -> list[str]:
             files = None if data.data_files == STANDARD_INPUT else data.data_files
             folder = _check_output_folder("tokenizer.output_dir", tokenizer.output_dir)
             return [*_check_data_files(files), *folder]
+        case EvalConfig(data=data, choices=choices):
+            questions = [] if choices is None or not choices.file else _check_questions(choices.file)
+            return [*([] if data is None else _check_data_files(data.data_files)), *questions]
         case BenchTokenizerConfig(benchmark=benchmark):
             return list(_check_benchmark(benchmark))
-        case InferConfig() | BenchInferConfig() | SweepConfig() if config.checkpoint is not None:
+        case InferConfig() | BenchInferConfig() | SweepConfig() | ExportConfig() if config.checkpoint is not None:
             return list(_check_checkpoint(config.checkpoint.path))
+        case ImportConfig(importing=importing) if not Path(importing.path).exists():
+            where = _beside(importing.path)
+            return [f"importing.path: no such file or folder: {importing.path}{where}; correct the path"]
     return []
 
 
@@ -77,9 +87,9 @@ def _check_vocabulary(config: TrainConfig, files: TokenizerFilesSection) -> Iter
     if not isinstance(specials, list):
         yield f"data.tokenizer.special_tokens_path: {files.special_tokens_path} lists no tokens; train it again"
         return
-    needed = {END_OF_TEXT: "training", MASK: 'objective.name = "masked_diffusion"'}
-    if config.objective.name != "masked_diffusion":
-        del needed[MASK]
+    needed = {END_OF_TEXT: "training"}
+    if config.objective.name != "autoregressive":
+        needed[MASK] = f'objective.name = "{config.objective.name}"'
     for token, reason in needed.items():
         if token not in specials:
             yield (
@@ -127,12 +137,22 @@ def _check_resume(config: TrainConfig) -> Iterator[str]:
         yield f'checkpointing.resume_from: no run or checkpoint at {path}; set it to "" to start anew'
 
 
+def _check_initial_weights(path: str) -> Iterator[str]:
+    if path and not Path(path).exists():
+        yield f'training.init_from: no run or checkpoint at {path}{_beside(path)}; correct the path, or set it to ""'
+
+
 def _check_checkpoint(path: str) -> Iterator[str]:
     if not Path(path).exists():
         yield (
             f"checkpoint.path: no run or checkpoint at {path}{_beside(path)}; train one first "
             "(transformerlm-train --config config/resources/train.toml), or correct the path"
         )
+
+
+def _check_questions(path: str) -> Iterator[str]:
+    if not Path(path).is_file():
+        yield f"choices.file: no such file: {path}{_beside(path)}; correct the path, or leave it out"
 
 
 def _check_benchmark(benchmark: TokenizerBenchmarkSection) -> Iterator[str]:

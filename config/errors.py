@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from config.describe import describe_field, describe_value, leaf_paths, plain_types
 from config.overrides import parse_value
 from config.section import Location, Section, choices, subsections
-from config.words import join_or, with_article
+from config.words import join_and, join_or, with_article
 
 
 class ConfigProblems(ValueError):
@@ -134,7 +134,7 @@ def _explain_choice(place: Place, written: Written) -> str:
     """Say which choices a discriminated union offers."""
     key, path = place.field.discriminator, f"{place.path}.{place.field.discriminator}"
     offered = [choice for each in subsections(place.field) for choice in choices(each, key)]
-    offer = f"this version offers {' and '.join(map(describe_value, offered))}"
+    offer = f"this version offers {join_and(map(describe_value, offered))}"
     given = written.find(path)
     return (
         f"required; {offer}" if given is None else f"{offer}, got {written.show(path)}{_did_you_mean(given, offered)}"

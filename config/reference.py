@@ -8,6 +8,10 @@ from config.describe import describe_field, describe_value
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    BenchTrainConfig,
+    EvalConfig,
+    ExportConfig,
+    ImportConfig,
     InferConfig,
     PrepareDataConfig,
     SweepConfig,
@@ -19,10 +23,14 @@ from config.section import Section, choices, subsections
 COMMANDS: dict[str, type[Section]] = {
     "transformerlm-train": TrainConfig,
     "transformerlm-infer": InferConfig,
+    "transformerlm-eval": EvalConfig,
     "transformerlm-train-tokenizer": TrainTokenizerConfig,
     "transformerlm-prepare-data": PrepareDataConfig,
     "transformerlm-bench-infer": BenchInferConfig,
+    "transformerlm-bench-train": BenchTrainConfig,
     "transformerlm-sweep": SweepConfig,
+    "transformerlm-export": ExportConfig,
+    "transformerlm-import": ImportConfig,
     "transformerlm-bench-tokenizer": BenchTokenizerConfig,
 }
 INTRODUCTION = """\

@@ -10,6 +10,13 @@ from config.sections.checkpoint import CheckpointSection
 from config.sections.checkpointing import CheckpointingSection
 from config.sections.data import DataSection, PrepareCorpusSection, TokenizerCorpusSection, missing_split
 from config.sections.ddp import DdpSection
+from config.sections.evaluation import (
+    ChoicesSection,
+    EvaluationCorpusSection,
+    EvaluationSection,
+    InfillingSection,
+)
+from config.sections.export import ExportSection, ImportingSection
 from config.sections.inference import InferenceSection
 from config.sections.logging import LoggingSection
 from config.sections.model import ModelSection
@@ -20,8 +27,10 @@ from config.sections.sampling import SamplingSection
 from config.sections.sweep import SweepSection
 from config.sections.tokenizer import TokenizerSection
 from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
+from config.sections.train_benchmark import TrainBenchmarkSection
 from config.sections.training import TrainingSection
 from config.sections.wandb import WandbSection
+from config.words import quote_or
 
 
 class TrainConfig(Section):
@@ -63,6 +72,23 @@ class TrainConfig(Section):
         return (
             f"{decay_steps} steps of decay and {warmup_steps} of warmup do not fit into training.max_steps = "
             f"{max_steps}; use at most {max_steps - warmup_steps}"
+        )
+
+    @rule("objective.block_length", "model.context_length")
+    def blocks_fit_the_context(block_length: int, context_length: int) -> str | None:
+        """Require blocks no longer than a row."""
+        if block_length <= context_length:
+            return None
+        return f"{block_length} is above model.context_length = {context_length}; lower it"
+
+    @rule("objective.warmup_block_lengths", "objective.warmup_block_steps", "training.max_steps")
+    def blocks_reach_their_length(lengths: tuple[int, ...], steps: int, max_steps: int) -> str | None:
+        """Require a warmup of blocks that ends."""
+        if len(lengths) * steps < max_steps:
+            return None
+        return (
+            f"{len(lengths)} x {steps} steps of warmup never reach objective.block_length within training.max_steps = "
+            f"{max_steps}; lower objective.warmup_block_steps, or train longer"
         )
 
     @rule("data.pad_token_id", "model.vocab_size")
@@ -144,6 +170,42 @@ class SweepConfig(Section):
     """What they differ in."""
 
 
+class EvalConfig(Section):
+    """Everything transformerlm-eval reads; what a section is missing for is not measured."""
+
+    evaluation: EvaluationSection = EvaluationSection()
+    """Which checkpoints, and how."""
+    data: EvaluationCorpusSection | None = None
+    """Text to score."""
+    choices: ChoicesSection | None = None
+    """Questions to answer."""
+    infilling: InfillingSection | None = None
+    """Gaps to fill."""
+
+    @rule("data", "choices", "infilling")
+    def something_is_measured(data: Any, choices: Any, infilling: Any) -> str | None:
+        """Require a task."""
+        if data is None and choices is None and infilling is None:
+            return "nothing to measure; add [data], [choices] or [infilling]"
+        return None
+
+
+class ExportConfig(Section):
+    """Everything transformerlm-export reads."""
+
+    checkpoint: CheckpointSection = CheckpointSection()
+    """The trained model."""
+    export: ExportSection = ExportSection()
+    """What it becomes."""
+
+
+class ImportConfig(Section):
+    """Everything transformerlm-import reads."""
+
+    importing: ImportingSection = ImportingSection()
+    """What becomes a checkpoint."""
+
+
 class PrepareDataConfig(Section):
     """Everything transformerlm-prepare-data reads."""
 
@@ -158,6 +220,15 @@ class BenchTokenizerConfig(Section):
 
     benchmark: TokenizerBenchmarkSection = TokenizerBenchmarkSection(megabytes=10.0)
     """What to measure, and how."""
+
+
+class BenchTrainConfig(Section):
+    """Everything transformerlm-bench-train reads."""
+
+    objective: ObjectiveSection
+    """What the model learns to predict."""
+    benchmark: TrainBenchmarkSection = TrainBenchmarkSection()
+    """What to measure, and for how long."""
 
 
 class BenchInferConfig(Section):
@@ -212,17 +283,29 @@ def _beyond_context(total_length: int | None, context_length: int) -> str | None
     return f"{total_length} is above model.context_length = {context_length}; lower it"
 
 
+MODES = {
+    "autoregressive": ("autoregressive",),
+    "masked_diffusion": ("diffusion",),
+    "block_diffusion": ("diffusion",),
+    "joint": ("diffusion", "autoregressive", "verified"),
+}
+CACHES = {
+    "masked_diffusion": ("none", "prefix", "dual"),
+    "block_diffusion": ("block", "none"),
+    "joint": ("none", "prefix", "dual"),
+}
+
+
 def _wrong_mode(generation_mode: str, objective: str) -> str | None:
-    fitting = "autoregressive" if objective == "autoregressive" else "diffusion"
-    if generation_mode in ("auto", fitting):
+    fitting = ("auto", *MODES[objective])
+    if generation_mode in fitting:
         return None
-    return f'"{generation_mode}" does not fit objective.name = "{objective}"; use "auto" or "{fitting}"'
+    return f'"{generation_mode}" does not fit objective.name = "{objective}"; use {quote_or(fitting)}'
 
 
 def _wrong_cache(cache: str, objective: str) -> str | None:
-    if objective != "masked_diffusion" or cache != "block":
+    fitting = ("auto", *CACHES.get(objective, (cache,)))
+    if cache in fitting:
         return None
-    return (
-        '"block" is exact for block-causal models only, and objective.name = "masked_diffusion" is bidirectional; '
-        'use "auto", "none", "prefix" or "dual"'
-    )
+    reason = "is exact for block-causal models only" if cache == "block" else "is made for bidirectional attention"
+    return f'"{cache}" {reason}, and objective.name = "{objective}"; use {quote_or(fitting)}'

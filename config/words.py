@@ -3,10 +3,20 @@
 from collections.abc import Iterable
 
 
-def join_or(words: Iterable[object]) -> str:
+def join_or(words: Iterable[object], joint: str = "or") -> str:
     """Return "a, b or c"."""
     *firsts, last = map(str, words)
-    return f"{', '.join(firsts)} or {last}" if firsts else last
+    return f"{', '.join(firsts)} {joint} {last}" if firsts else last
+
+
+def join_and(words: Iterable[object]) -> str:
+    """Return "a, b and c"."""
+    return join_or(words, "and")
+
+
+def quote_or(words: Iterable[str]) -> str:
+    """Return '"a", "b" or "c"'."""
+    return join_or(f'"{word}"' for word in words)
 
 
 def with_article(words: str) -> str:

@@ -45,6 +45,7 @@ class Context:
     rng: torch.Generator
     first_row: int
     total_rows: int
+    step: int = 0
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def make_model() -> Callable[..., TransformerLM]:
 def make_context() -> Callable[..., Context]:
     """Build the context of a micro-batch: its noise seed, first row and the rows of the global batch."""
 
-    def make(seed: int = 0, first_row: int = 0, total_rows: int = 4) -> Context:
-        return Context(torch.Generator().manual_seed(seed), first_row, total_rows)
+    def make(seed: int = 0, first_row: int = 0, total_rows: int = 4, step: int = 0) -> Context:
+        return Context(torch.Generator().manual_seed(seed), first_row, total_rows, step)
 
     return make

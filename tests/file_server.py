@@ -53,7 +53,7 @@ class FileServer:
             def do_GET(self) -> None:
                 server._answer(self)
 
-            do_HEAD = do_POST = do_GET
+            do_HEAD = do_POST = do_DELETE = do_GET
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -46,6 +46,8 @@ class StepContext:
     """Index of this micro-batch's first row in the global batch of the step, ordered by (micro-batch, rank)."""
     total_rows: int
     """Rows in the global batch of the step: rows per micro-batch * ranks * micro-batches."""
+    step: int = 0
+    """The optimizer step that is being computed, from 1; 0 in an evaluation, which is the same after every step."""
 
 
 class Objective(Protocol):

@@ -28,12 +28,7 @@ from trainkit.saving import StateSaver, verify_on_first_rank
 from trainkit.settings import Task, TrainerSettings, TrainResult
 from trainkit.signals import Interrupted, StopSignals
 from trainkit.state import TrainState
-from trainkit.training.accumulate import (
-    Accumulator,
-    StepTotals,
-    clip_gradients,
-    scale_gradients,
-)
+from trainkit.training.accumulate import Accumulator, StepTotals, clip_gradients, scale_gradients
 from trainkit.training.averaging import AveragedWeights
 from trainkit.training.fetching import take_batches
 from trainkit.training.guard import StepGuard, Verdict, step_if
@@ -66,12 +61,8 @@ class Trainer:
         self.source = task.source
         self.model = task.model
         self.precision = Precision(settings.precision, self.world.device)
-        self.prepared = prepare_model(
-            self.model,
-            task.blocks,
-            self.world,
-            Strategy(settings.strategy, settings.recompute_blocks, settings.compile, self.precision.dtype),
-        )
+        strategy = Strategy(settings.strategy, settings.recompute_blocks, settings.compile, self.precision.dtype)
+        self.prepared = prepare_model(self.model, task.blocks, self.world, strategy)
         self.parameters = trained_parameters(self.model)
         self.averages = AveragedWeights(self.model, settings.average_decay) if settings.average_decay else None
         self.state = TrainState(

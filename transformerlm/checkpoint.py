@@ -1,4 +1,4 @@
-"""Load the part of a checkpoint that is a language model: weights, shape, objective, tokenizer.
+"""Load and save the part of a checkpoint that is a language model: weights, shape, objective, tokenizer.
 
 The layout of the folder is told in checkpoint_description.py.
 """
@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from transformerlm.checkpoint_description import (
@@ -21,6 +21,7 @@ from transformerlm.checkpoint_description import (
     check_intact,
     find_checkpoint,
     read_description,
+    write_description,
 )
 from transformerlm.models.transformer import TransformerLM
 from transformerlm.tokenizer import Tokenizer
@@ -67,6 +68,15 @@ def choose_weights(folder: Path, weights: WeightsName) -> Path:
             'checkpoint.weights = "trained"'
         )
     return averaged if weights != "trained" and averaged.is_file() else folder / WEIGHTS_FILE
+
+
+def save_model(loaded: LoadedModel, folder: Path) -> None:
+    """Write a model so that load_model reads it; the folder must exist. Optimizer and data position are a run's own."""
+    weights = {name: weight.contiguous() for name, weight in loaded.model.state_dict().items()}
+    if loaded.model.shape.tie_embeddings:
+        del weights["head.weight"]  # load_weights finds it in the embedding
+    save_file(weights, folder / WEIGHTS_FILE)
+    write_description(folder, loaded.model.shape, loaded.objective, loaded.tokenizer)
 
 
 def load_weights(model: TransformerLM, path: Path) -> None:

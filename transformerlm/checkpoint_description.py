@@ -3,7 +3,7 @@
     <checkpoint>/
       model.safetensors      weights
       model_averaged.safetensors   their moving average, if the run kept one
-      model.json             {"format": 1, "shape": {...}, "objective": "autoregressive" | "masked_diffusion"}
+      model.json             {"format": 1, "shape": {...}, "objective": "autoregressive" | ...}
       tokenizer/             vocab.json  merges.txt  special_tokens.json
 
 Whatever else a training run keeps beside these (optimizer, data position) is not needed to use the model. Its

@@ -1,7 +1,7 @@
 """[data]: where text comes from and how it becomes rows of tokens. `pipeline_mode` chooses.
 
 `dataset_name` is one of
-- "synthetic/stories": the embedded corpus, generated on the fly, no files;
+- "synthetic/stories", "synthetic/hidden_markov": the embedded corpora, generated on the fly, no files;
 - "text", "json", "parquet", "arrow": your own files, named by `data_files`;
 - any dataset of the Hugging Face Hub, such as "SimpleStories/SimpleStories".
 """
@@ -14,7 +14,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from config.section import NonEmptyText, Section, Seed, TextList, rule
 
-STORIES = "synthetic/stories"
+STORIES, HIDDEN_MARKOV = "synthetic/stories", "synthetic/hidden_markov"
+SYNTHETIC = (STORIES, HIDDEN_MARKOV)
 STANDARD_INPUT = "-"
 FILE_FORMATS = ("text", "json", "parquet", "arrow")
 FORMAT_OF_SUFFIX = {".txt": "text", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".arrow": "arrow"}
@@ -37,7 +38,8 @@ class CorpusSection(Section):
     """Keys shared by everything that reads documents of text."""
 
     dataset_name: NonEmptyText
-    """"synthetic/stories", "text", "json", "parquet", "arrow", or a dataset of the Hugging Face Hub."""
+    """"synthetic/stories", "synthetic/hidden_markov", "text", "json", "parquet", "arrow", or a dataset of the Hugging
+    Face Hub."""
     dataset_config: str = ""
     """Configuration of a Hub dataset that has several; empty for the only one."""
     data_files: DataFiles | None = None
@@ -52,8 +54,8 @@ class CorpusSection(Section):
     @rule("dataset_name")
     def dataset_has_a_name_not_a_path(dataset_name: str) -> str | None:
         """Refuse what is surely no dataset: a misspelt embedded corpus, or a file where its format belongs."""
-        if dataset_name.startswith("synthetic/") and dataset_name != STORIES:
-            return f'there is no embedded corpus "{dataset_name}"; use "{STORIES}"'
+        if dataset_name.startswith("synthetic/") and dataset_name not in SYNTHETIC:
+            return f'there is no embedded corpus "{dataset_name}"; use "{STORIES}" or "{HIDDEN_MARKOV}"'
         file_format = FORMAT_OF_SUFFIX.get(_plain_suffix(dataset_name))
         if file_format:
             return f'this is a file; write dataset_name = "{file_format}" and data_files = "{dataset_name}"'
@@ -64,8 +66,8 @@ class CorpusSection(Section):
         """Require files for the file formats, and refuse them where they would silently be ignored."""
         if dataset_name in FILE_FORMATS and data_files is None:
             return f'required by dataset_name = "{dataset_name}"; name your files: data_files = "my/corpus/*.txt"'
-        if dataset_name == STORIES and data_files is not None:
-            return f'"{STORIES}" reads no files; remove data_files or set dataset_name = "text"'
+        if dataset_name in SYNTHETIC and data_files is not None:
+            return f'"{dataset_name}" reads no files; remove data_files or set dataset_name = "text"'
         if data_files is not None and not all(_file_names(data_files)):
             return "names no file; leave it out, or name your files"
         return None
@@ -152,7 +154,7 @@ class OneSplitSection(CorpusSection):
     split: NonEmptyText = "train"
     """Split to read."""
     max_documents: PositiveInt | None = None
-    """Read no more than this many documents. Default: all; "synthetic/stories" has no end and requires it."""
+    """Read no more than this many documents. Default: all; what is synthetic has no end and requires it."""
 
     @rule("split", "data_files")
     def split_is_there(split: str, data_files: object) -> str | None:
@@ -162,8 +164,8 @@ class OneSplitSection(CorpusSection):
     @rule("max_documents", "dataset_name")
     def endless_corpus_is_cut(max_documents: int | None, dataset_name: str) -> str | None:
         """Require an end."""
-        if dataset_name == STORIES and max_documents is None:
-            return f'required by dataset_name = "{STORIES}", which has no end; try 20000'
+        if dataset_name in SYNTHETIC and max_documents is None:
+            return f'required by dataset_name = "{dataset_name}", which has no end; try 20000'
         return None
 
 

@@ -1,5 +1,6 @@
 """Training runs end to end: what they leave behind, and what they say when something is wrong."""
 
+import gzip
 import json
 import os
 import signal
@@ -29,7 +30,15 @@ def wait_for(path, process, seconds=90):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("config", ["train.toml", "train_diffusion.toml"])
+CONFIGS = {
+    "train.toml": {"this model": False},
+    "train_diffusion.toml": {"this model": True},
+    "train_block_diffusion.toml": {"this model": True},
+    "train_joint.toml": {"causal": False, "diffusion": True},
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 def test_a_run_leaves_everything_behind_and_can_be_generated_from(train_small, run, config):
     outcome = train_small(RUN, config=config)
     assert outcome.code == 0, outcome.err
@@ -39,8 +48,9 @@ def test_a_run_leaves_everything_behind_and_can_be_generated_from(train_small, r
     assert steps_of(folder) == [1, 2, 3, 4]
     summary = json.loads((folder / "summary.json").read_text())
     figures = {line["name"]: line for line in summary["held_out"]}
-    assert list(figures) == ["unigram", "bigram", "this model", "the truth"]
-    assert figures["this model"]["is_bound"] == (config == "train_diffusion.toml")
+    assert list(figures) == ["unigram", "bigram", *CONFIGS[config], "the truth"]
+    assert {name: figures[name]["is_bound"] for name in CONFIGS[config]} == CONFIGS[config]
+    assert ("<=" in outcome.out) == (True in CONFIGS[config].values())
     assert figures["the truth"]["nats_per_token"] < figures["bigram"]["nats_per_token"]
     assert "held-out text" in outcome.out
     generated = run(
@@ -48,6 +58,50 @@ def test_a_run_leaves_everything_behind_and_can_be_generated_from(train_small, r
     )
     assert generated.code == 0, generated.err
     assert generated.out.startswith("Once upon a time")
+
+
+def first_loss(folder):
+    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["loss"]
+
+
+@pytest.mark.slow
+def test_block_diffusion_begins_where_autoregressive_weights_ended(train_small, trained):
+    weights = f"training.init_from={trained('autoregressive')}"
+    blocks = ["objective.name=block_diffusion", "objective.shift_logits=true", "training.max_steps=2"]
+    blocks += ["objective.block_length=4", "objective.warmup_block_lengths=[1]", "objective.warmup_block_steps=1"]
+    outcome = train_small("logging.run_name=blocks", weights, *blocks)
+    assert outcome.code == 0, outcome.err
+    assert "(autoregressive, step_00000002)" in outcome.out
+    assert train_small("logging.run_name=onward", weights, "training.max_steps=2").code == 0
+    assert train_small("logging.run_name=random", *blocks).code == 0
+    # Blocks of one token with shifted logits are autoregression, up to the mask, which is no answer, and one token.
+    expected = first_loss(Path("runs/onward"))
+    assert abs(first_loss(Path("runs/blocks")) - expected) < 0.005 * expected
+    assert first_loss(Path("runs/random")) > 1.015 * expected
+    description = json.loads(Path("runs/blocks/checkpoints/latest/model.json").read_text())
+    assert (description["shape"]["block_length"], description["shape"]["shift_logits"]) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.num_layers=2", "another shape: num_layers is 1 there and 2 here; set [model] to the shape"),
+        ("model.rope_theta=100.0", "rope_theta is 10000.0 there and 100.0 here"),
+    ],
+)
+def test_weights_of_another_shape_are_refused_in_a_sentence(train_small, trained, override, message):
+    outcome = train_small(f"training.init_from={trained('autoregressive')}", "logging.run_name=other", override)
+    assert outcome.code == 2
+    assert "training.init_from: " in outcome.err
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not Path("runs/other").exists()
+
+
+def test_weights_that_are_not_there_are_refused(train_small):
+    outcome = train_small("training.init_from=runs/none")
+    assert outcome.code == 2
+    assert "training.init_from: no run or checkpoint at runs/none" in outcome.err
 
 
 def test_the_saved_configuration_repeats_the_run(train_small, run):
@@ -60,8 +114,9 @@ def test_the_saved_configuration_repeats_the_run(train_small, run):
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(train_small):
-    outcome = train_small(RUN, "ddp.nproc_per_node=2")
+@pytest.mark.parametrize("config", ["train.toml", "train_joint.toml"])
+def test_two_processes_train_together(train_small, config):
+    outcome = train_small(RUN, "ddp.nproc_per_node=2", config=config)
     assert outcome.code == 0, outcome.err
     assert steps_of(Path("runs/mine")) == [1, 2, 3, 4]
     last = json.loads((Path("runs/mine") / "metrics.jsonl").read_text().splitlines()[0])
@@ -243,3 +298,18 @@ def test_averaged_weights_that_no_run_kept_are_refused_with_a_remedy(train_small
     outcome = run(infer.main, "infer.toml", "inference.total_length=20", "checkpoint.weights=averaged")
     assert outcome.code == 2
     assert "kept no moving average of its weights; train with optimizer.ema_decay, or set" in outcome.err
+
+
+def test_profile_steps_leave_a_trace_in_the_run_folder(train_small):
+    outcome = train_small("training.profile_steps=[2,3]", "logging.run_name=traced")
+    assert outcome.code == 0
+    with gzip.open("runs/traced/trace_steps_2_3.json.gz", "rt") as file:
+        names = [event.get("name") for event in json.load(file)["traceEvents"]]
+    assert {"fetch", "forward", "layer 0", "backward", "clip", "optimizer"} <= set(names)
+
+
+@pytest.mark.parametrize("steps", ["[2]", "[3,2]", "[2,3,4]", "[2,99999]"])
+def test_profile_steps_must_be_a_range_of_the_run(train_small, steps):
+    outcome = train_small(f"training.profile_steps={steps}")
+    assert outcome.code == 2
+    assert "training.profile_steps" in outcome.err

@@ -12,6 +12,9 @@ from config.roots import BenchInferConfig, TrainConfig
 TRAIN_SHAPE = {"vocab_size": 320, "context_length": 64, "d_model": 48, "num_layers": 2, "num_heads": 6}
 
 
+OBJECTIVES = '"autoregressive", "masked_diffusion", "block_diffusion" and "joint"'
+
+
 def lines_of(table, root=TrainConfig):
     with pytest.raises(ValidationError) as refused:
         root.model_validate(table)
@@ -79,21 +82,21 @@ def lines_of_file(path, *overrides):
         (
             "objective",
             "name",
-            "block_diffusion",
-            'objective.name: this version offers "autoregressive" and "masked_diffusion", got "block_diffusion"',
+            "pairs",
+            f'objective.name: this version offers {OBJECTIVES}, got "pairs"',
         ),
         (
             "objective",
             "name",
             "autoregresive",
-            'objective.name: this version offers "autoregressive" and "masked_diffusion", got "autoregresive"; '
-            'did you mean "autoregressive"?',
+            f'objective.name: this version offers {OBJECTIVES}, got "autoregresive"; did you mean "autoregressive"?',
         ),
         (
             "objective",
             "noise_epsilon",
             0.1,
-            'objective.noise_epsilon: unknown setting; it belongs to name = "masked_diffusion", remove it',
+            'objective.noise_epsilon: unknown setting; it belongs to name = "masked_diffusion", '
+            '"block_diffusion" or "joint", remove it',
         ),
         ("sampling", "d_model", 3, "sampling.d_model: unknown setting; did you mean model.d_model?"),
         (
@@ -116,7 +119,7 @@ def test_a_wrong_key_is_explained(train_table, section, key, value, line):
         ({"batch_size": 3}, "batch_size: unknown section; did you mean training.batch_size?"),
         ({"training": 3}, "training: must be a table [training], got 3"),
         ({"objective": 3}, "objective: must be a table [objective], got 3"),
-        ({"objective": {}}, 'objective.name: required; this version offers "autoregressive" and "masked_diffusion"'),
+        ({"objective": {}}, f"objective.name: required; this version offers {OBJECTIVES}"),
     ],
 )
 def test_a_wrong_section_is_explained(train_table, changes, line):
@@ -129,7 +132,8 @@ def test_a_wrong_section_is_explained(train_table, changes, line):
         ("training", "training: required; add a table [training] with max_steps, batch_size"),
         (
             "objective",
-            'objective: required; add a table [objective] with name = "autoregressive" or "masked_diffusion"',
+            'objective: required; add a table [objective] with name = "autoregressive", "masked_diffusion", '
+            '"block_diffusion" or "joint"',
         ),
         (
             "training.max_steps",
@@ -172,10 +176,8 @@ def test_a_rule_over_whole_sections_is_explained():
 
 
 def test_the_optional_objective_of_a_benchmark_is_explained():
-    random = {"model": TRAIN_SHAPE, "objective": {"name": "joint"}}
-    assert lines_of(random, BenchInferConfig) == [
-        'objective.name: this version offers "autoregressive" and "masked_diffusion", got "joint"'
-    ]
+    random = {"model": TRAIN_SHAPE, "objective": {"name": "pairs"}}
+    assert lines_of(random, BenchInferConfig) == [f'objective.name: this version offers {OBJECTIVES}, got "pairs"']
     random["objective"] = {"name": "masked_diffusion", "noise_epsilon": 2}
     assert lines_of(random, BenchInferConfig) == ["objective.noise_epsilon: must be a number > 0 and < 1, got 2"]
 
@@ -213,8 +215,8 @@ class TestOrigins:
         ]
 
     def test_a_choice_made_by_set_is_named(self, train_file):
-        assert lines_of_file(train_file, "objective.name=joint") == [
-            'objective.name: this version offers "autoregressive" and "masked_diffusion", got "joint" (from --set)'
+        assert lines_of_file(train_file, "objective.name=pairs") == [
+            f'objective.name: this version offers {OBJECTIVES}, got "pairs" (from --set)'
         ]
 
     def test_a_key_below_a_value_is_explained(self, train_file):

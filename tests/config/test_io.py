@@ -12,6 +12,10 @@ from config.io import ConfigFileError, dump_toml, load_config, load_for_command,
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    BenchTrainConfig,
+    EvalConfig,
+    ExportConfig,
+    ImportConfig,
     InferConfig,
     PrepareDataConfig,
     SweepConfig,
@@ -21,11 +25,15 @@ from config.roots import (
 
 ROOTS = {
     "infer": InferConfig,
+    "eval": EvalConfig,
     "train_tokenizer": TrainTokenizerConfig,
     "bench_infer": BenchInferConfig,
+    "bench_train": BenchTrainConfig,
     "prepare_data": PrepareDataConfig,
     "bench_tokenizer": BenchTokenizerConfig,
     "sweep": SweepConfig,
+    "export": ExportConfig,
+    "import": ImportConfig,
 }
 
 # Keys that no rule relates to others, so that every combination is valid.

@@ -13,7 +13,7 @@ from config.sections.data import CorpusSection, MegatronSection, PackedSection, 
 from config.sections.generation import GenerationSettings
 from config.sections.logging import LoggingSection
 from config.sections.model import ModelSection
-from config.sections.objective import MaskedDiffusionSection
+from config.sections.objective import JointSection, MaskedDiffusionSection
 from config.sections.optimizer import AdamWSection
 from config.sections.tokenizer import TokenizerSection
 from config.sections.training import TrainingSection
@@ -159,7 +159,9 @@ class TestData:
 
     def test_a_misspelt_embedded_corpus_is_not_looked_for_on_the_hub(self):
         assert problems(CorpusSection, dataset_name="synthetic/story") == {
-            "dataset_name": 'there is no embedded corpus "synthetic/story"; use "synthetic/stories"'
+            "dataset_name": (
+                'there is no embedded corpus "synthetic/story"; use "synthetic/stories" or "synthetic/hidden_markov"'
+            )
         }
 
     def test_a_stream_has_no_slices(self):
@@ -213,6 +215,21 @@ class TestTokenizer:
         assert "<|endoftext|>" in problems(TokenizerSection, **keys, special_tokens=["a"])["special_tokens"]
 
 
+@pytest.mark.parametrize(
+    ("keys", "path", "message"),
+    [
+        ({"mask_draw": "complementary", "max_mask_rate": 0.5}, "mask_draw", "masks take every rate"),
+        ({"mask_draw": "exact_count", "schedule": "cosine"}, "schedule", 'no meaning for mask_draw = "exact_count"'),
+        ({"min_mask_rate": 0.5, "max_mask_rate": 0.5}, "min_mask_rate", "not below max_mask_rate"),
+    ],
+)
+def test_settings_of_masks_that_contradict_one_another_are_refused(keys, path, message):
+    for section, name in ((MaskedDiffusionSection, "masked_diffusion"), (JointSection, "joint")):
+        found = problems(section, name=name, **keys)
+        assert list(found) == [path]
+        assert message in found[path]
+
+
 class TestRulesBetweenSections:
     @pytest.mark.parametrize(
         ("section", "keys", "path", "message"),
@@ -235,6 +252,19 @@ class TestRulesBetweenSections:
                 {"generation_mode": "diffusion"},
                 "sampling.generation_mode",
                 '"auto" or "autoregressive"',
+            ),
+            ("sampling", {"generation_mode": "verified"}, "sampling.generation_mode", 'use "auto" or "autoregressive"'),
+            (
+                "objective",
+                {"name": "block_diffusion", "block_length": 65},
+                "objective.block_length",
+                "65 is above model.context_length = 64",
+            ),
+            (
+                "objective",
+                {"name": "block_diffusion", "warmup_block_lengths": [1, 4], "warmup_block_steps": 50},
+                "objective.warmup_block_lengths",
+                "2 x 50 steps of warmup never reach objective.block_length",
             ),
             ("data", {"pipeline_mode": "rows", "pad_token_id": 320}, "data.pad_token_id", "outside the vocabulary"),
             ("data", {"dataset_name": "text", "data_files": "a"}, "data.val_split", 'there is no "validation"'),

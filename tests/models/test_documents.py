@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from transformerlm.models.attention import AttentionPlan
-from transformerlm.models.documents import block_mask, dense_mask, restart_positions
+from transformerlm.models.documents import documents_rule, restart_positions
+from transformerlm.models.visibility import block_form, dense_form
 
 TOKENS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3], [5, 8, 9, 7, 9, 3, 2, 3, 8, 4]])
 DOCUMENTS = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 2, 3, 3], [1, 1, 1, 1, 1, 1, 1, 1, 1, 2]])
@@ -29,6 +30,15 @@ def test_a_packed_document_has_the_logits_it_has_alone(make_model, backend, is_c
             torch.testing.assert_close(packed[row, own], alone)
 
 
+def test_sight_within_a_document_may_end_anywhere(make_model):
+    model = make_model()
+    own = torch.arange(TOKENS.shape[1]).expand_as(TOKENS)
+    causal = model(TOKENS, is_causal=True, documents=DOCUMENTS)
+    torch.testing.assert_close(model(TOKENS, is_causal=False, documents=DOCUMENTS, last_visible=own), causal)
+    full = model(TOKENS, is_causal=False, documents=DOCUMENTS)
+    torch.testing.assert_close(model(TOKENS, is_causal=False, documents=DOCUMENTS, last_visible=own + 9), full)
+
+
 @pytest.mark.parametrize("is_causal", [True, False])
 def test_without_documents_the_row_reads_across(make_model, is_causal):
     model = make_model()
@@ -45,8 +55,9 @@ def test_blocks_for_flexattention_equal_the_dense_mask(make_model, is_causal, se
     tokens = torch.randint(11, (3, seq), generator=generator)
     documents = (torch.rand((3, seq), generator=generator) < 0.1).cumsum(1)
     cos, sin = model.rope.tables(seq, restart_positions(documents))
-    dense = model.hidden_states(tokens, AttentionPlan(cos, sin, False, dense_mask(documents, is_causal)))
-    blocks = model.hidden_states(tokens, AttentionPlan(cos, sin, False, blocks=block_mask(documents, is_causal)))
+    rule, where = documents_rule(documents, is_causal), (*documents.shape, documents.device)
+    dense = model.hidden_states(tokens, AttentionPlan(cos, sin, False, dense_form(rule, *where)))
+    blocks = model.hidden_states(tokens, AttentionPlan(cos, sin, False, blocks=block_form(rule, *where)))
     torch.testing.assert_close(blocks, dense, rtol=1e-4, atol=1e-5)
 
 

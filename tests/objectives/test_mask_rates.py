@@ -38,5 +38,6 @@ def test_the_buckets_of_a_batch_hold_every_masked_token_once(make_model, make_co
     output = objective(make_model(), {"tokens": tokens}, make_context(total_rows=8))
     pairs = [value for name, value in output.metrics.items() if name.startswith("loss_by_mask_rate/")]
     assert len(pairs) == 5
-    masked = objective.corrupt(tokens, None, make_context(total_rows=8)).is_masked
+    plan = objective.plan_step(16, make_context())
+    masked = objective.corrupt({"tokens": tokens}, plan, make_context(total_rows=8)).is_masked
     assert sum(int(count) for _, count in pairs) == int(masked.sum())

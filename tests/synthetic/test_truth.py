@@ -6,10 +6,12 @@ import math
 import pytest
 
 from transformerlm.synthetic import stories
-from transformerlm.synthetic.truth import story_rows, true_nats
+from transformerlm.synthetic.languages import LANGUAGES
+from transformerlm.synthetic.truth import document_rows, true_nats
 from transformerlm.tokenizer import Tokenizer, train_bpe
 
 LENGTH = 160
+LANGUAGE = LANGUAGES["synthetic/stories"]
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def texts_from(index):
 
 
 def test_every_row_begins_with_a_whole_story(tokenizer):
-    rows = story_rows(texts_from(0), tokenizer, 5, LENGTH)
+    rows = document_rows(texts_from(0), tokenizer, 5, LENGTH)
     assert rows.shape == (5, LENGTH)
     for row in rows.tolist():
         assert row[0] == tokenizer.end_of_text_id
@@ -37,15 +39,15 @@ def test_a_row_costs_its_whole_stories_and_the_beginning_of_the_last(tokenizer):
     cut = tokenizer.encode(second)[:7]
     row = [end, *tokenizer.encode(first), end, *cut]
     expected = stories.log_probability(first) + stories.prefix_log_probability(tokenizer.decode(cut))
-    assert true_nats(row, tokenizer) == pytest.approx(-expected)
-    assert true_nats([end], tokenizer) == 0.0
+    assert true_nats(row, tokenizer, LANGUAGE) == pytest.approx(-expected)
+    assert true_nats([end], tokenizer, LANGUAGE) == 0.0
 
 
 def test_many_rows_cost_the_entropy(tokenizer):
     count = 150
     rows = [[tokenizer.end_of_text_id, *tokenizer.encode(text)] for text in itertools.islice(texts_from(0), count)]
     closed = [[*row, tokenizer.end_of_text_id] for row in rows]
-    values = [true_nats(row, tokenizer) for row in closed]
+    values = [true_nats(row, tokenizer, LANGUAGE) for row in closed]
     mean = sum(values) / count
     spread = math.sqrt(sum((value - mean) ** 2 for value in values) / count / count)
     assert abs(mean - stories.entropy_nats()) < 4 * spread
@@ -54,4 +56,4 @@ def test_many_rows_cost_the_entropy(tokenizer):
 def test_anything_else_is_not_a_story(tokenizer):
     row = [tokenizer.end_of_text_id, *tokenizer.encode("Twice below a time"), tokenizer.end_of_text_id]
     with pytest.raises(stories.NotAStory):
-        true_nats(row, tokenizer)
+        true_nats(row, tokenizer, LANGUAGE)

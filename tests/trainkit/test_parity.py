@@ -66,6 +66,7 @@ def test_parity_holds_under_compile(world_size, run_ranks, whole_batch):
     accumulation = 4 // world_size  # micro-batches of one size: what one world has compiled serves the next
     ways = product(["ddp", "fsdp"], ["adamw", "muon"])
     cells = [Cell(accumulation, strategy, optimizer, is_compiled=True) for strategy, optimizer in ways]
+    cells.append(Cell(accumulation, "fsdp", is_compiled=True, recomputes=True))
     assert_parity(run_ranks, world_size, cells, whole_batch)
 
 

@@ -88,6 +88,7 @@ class Accumulator:
             rng=make_generator(self.world.device, self.seed, "step", step),
             first_row=(index * self.world.size + self.world.rank) * rows,
             total_rows=rows * self.world.size * micro_batches,
+            step=step,
         )
 
     def _reduce(self, outputs: Sequence[StepOutput], stop_signal: Signals | None) -> StepTotals:
@@ -106,8 +107,9 @@ def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float | None) -
 
     Sharded or not, it is the norm of the whole gradient.
     """
-    norm = nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm).detach()
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    with nvtx_range("clip"):
+        norm = nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm).detach()
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def scale_gradients(parameters: Sequence[nn.Parameter], factor: Tensor) -> None:

@@ -141,6 +141,10 @@ class Denoiser:
 
         asked: [n, k] columns of the window.  Returns [n, k, vocab_size].
         """
+        if self.model.shape.shift_logits:  # the position before the window predicts its first token
+            before = (part.positions[:, :1] - 1).clamp(min=0)
+            part = Window(part.rows, torch.cat((before, part.positions), dim=1), part.is_inside)
+            asked = asked + 1
         count, width = part.positions.shape
         is_whole_batch = count == self.tokens.shape[0]
         logits = self.model(

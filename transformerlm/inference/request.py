@@ -179,11 +179,7 @@ def check_plan(
         return
     choose_cache(plan.cache, objective)
     is_aligned = abilities_of(objective).is_block_causal
-    if is_aligned and plan.block_length is None:
-        raise ValueError(
-            f"a checkpoint of objective {objective!r} denoises in blocks; "
-            "set block_length to the one it was trained with"
-        )
+    block_length = plan.block_length or shape.block_length or total_length
     steps = plan.steps if Policy(plan.policy).uses_steps else None
     for canvas in canvases:
-        plan_blocks(canvas.is_open.tolist(), plan.block_length or total_length, steps, is_aligned)
+        plan_blocks(canvas.is_open.tolist(), block_length, steps, is_aligned)

@@ -6,6 +6,7 @@ random order gives the quantities that masked diffusion bounds and samples from 
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,22 +42,32 @@ def autoregressive_nats(model: nn.Module, tokens: Tensor, valid: Tensor | None =
 
 
 @torch.no_grad()
-def any_order_likelihood(model: nn.Module, tokens: Tensor, mask_id: int, batch_size: int = 256) -> AnyOrderLikelihood:
-    """Compute the exact any-order likelihood and NELBO of a short sequence.
+def any_order_likelihood(
+    model: Callable[..., Tensor],
+    tokens: Tensor,
+    mask_id: int,
+    is_given: Sequence[bool] | None = None,
+    batch_size: int = 256,
+) -> AnyOrderLikelihood:
+    """Compute the exact any-order likelihood and NELBO of a few tokens, given the others.
 
     Dynamic programming over the 2^L sets S of revealed positions, with g(S) = the summed probability of arriving at S:
         g(S + i) += g(S) p(x_i | x_S) / (L - |S|)          nll = -log g(everything)
         nelbo = sum over S, i not in S of -log p(x_i | x_S) / (C(L, |S|) (L - |S|))
-    tokens: [seq] int64.  Raises ValueError beyond MAX_EXACT_LENGTH tokens.
+    tokens: [seq] int64.  is_given: True where a token is a condition; None if none is.
+    Raises ValueError if more than MAX_EXACT_LENGTH tokens are to be scored.
     """
-    length = tokens.shape[0]
+    free = torch.arange(len(tokens)) if is_given is None else (~torch.tensor(is_given)).nonzero().flatten()
+    length = len(free)
     if length > MAX_EXACT_LENGTH:
         raise ValueError(
             f"exact any-order likelihood takes 2^L passes: at most {MAX_EXACT_LENGTH} tokens, not {length}"
         )
     subsets = torch.arange(2**length)
     is_revealed = (subsets[:, None] >> torch.arange(length)) & 1 == 1  # [2^L, L]
-    log_p = _conditionals(model, tokens, is_revealed, mask_id, batch_size)  # [2^L, L]
+    is_seen = torch.ones((2**length, len(tokens)), dtype=torch.bool)
+    is_seen[:, free] = is_revealed
+    log_p = _conditionals(model, tokens, is_seen, mask_id, batch_size)[:, free]  # [2^L, L]
     reach = torch.full((2**length,), -math.inf, dtype=torch.float64)
     reach[0] = 0.0
     nelbo = 0.0
@@ -71,11 +82,37 @@ def any_order_likelihood(model: nn.Module, tokens: Tensor, mask_id: int, batch_s
     return AnyOrderLikelihood(nll=-float(reach[-1]), nelbo=nelbo)
 
 
-def _conditionals(model: nn.Module, tokens: Tensor, is_revealed: Tensor, mask_id: int, batch_size: int) -> Tensor:
-    """log p(x_i | x_S) for every subset and position: [subsets, L], float64; meaningful where i is hidden."""
+def block_diffusion_likelihood(
+    model: nn.Module, tokens: Tensor, block_length: int, mask_id: int, is_given: Sequence[bool] | None = None
+) -> AnyOrderLikelihood:
+    """Compute the same for a block-causal model: any order within a block, blocks from left to right.
+
+    Each block is passed through the model behind the finished ones, one by one. With block_length 1 both values are
+    the chain rule.
+    tokens: [seq] int64.  Raises ValueError for blocks with more than MAX_EXACT_LENGTH tokens to score.
+    """
+
+    def denoise(noised: Tensor, is_causal: bool) -> Tensor:
+        index = torch.arange(noised.shape[1], device=noised.device)
+        own_end = (index // block_length * block_length + block_length - 1).clamp(max=noised.shape[1] - 1)
+        return model(noised, is_causal=is_causal, last_visible=own_end.expand_as(noised))
+
+    is_given = [False] * len(tokens) if is_given is None else is_given
+    nll = nelbo = 0.0
+    for start in range(0, len(tokens), block_length):
+        own = is_given[start : start + block_length]
+        block = any_order_likelihood(denoise, tokens[: start + len(own)], mask_id, [True] * start + list(own))
+        nll, nelbo = nll + block.nll, nelbo + block.nelbo
+    return AnyOrderLikelihood(nll, nelbo)
+
+
+def _conditionals(
+    model: Callable[..., Tensor], tokens: Tensor, is_seen: Tensor, mask_id: int, batch_size: int
+) -> Tensor:
+    """log p(x_i | x_S) for every subset and position: [subsets, seq], float64; meaningful where i is hidden."""
     chunks = []
-    for revealed in is_revealed.split(batch_size):
-        noised = torch.where(revealed.to(tokens.device), tokens, mask_id)
+    for seen in is_seen.split(batch_size):
+        noised = torch.where(seen.to(tokens.device), tokens, mask_id)
         log_p = forbid_token(model(noised, is_causal=False), mask_id).double().log_softmax(dim=-1)
         chunks.append(log_p.gather(-1, tokens.expand_as(noised)[..., None]).squeeze(-1).cpu())
     return torch.cat(chunks)

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from transformerlm.models.documents import attend_blocks
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.norm import RMSNorm
 from transformerlm.models.rope import rotate
 from transformerlm.models.shape import AttentionBackend, SdpBackendName
+from transformerlm.models.visibility import attend_blocks
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask

@@ -26,6 +26,10 @@ class ModelShape:
     tie_embeddings: bool = False
     attention_backend: AttentionBackend = "sdpa"
     sdp_backend: SdpBackendName = "auto"
+    shift_logits: bool = False
+    """Denoising passes, too, predict each token at the position before it, as autoregressive weights learned to."""
+    block_length: int | None = None
+    """Trained by block diffusion: denoised in blocks of so many tokens, none of which sees a later block."""
 
     def __post_init__(self) -> None:
         if self.d_model % self.num_heads:

@@ -9,18 +9,28 @@ Whether a position sees only its past (autoregressive) or everything (diffusion)
 the model: one set of weights can serve both.
 """
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from transformerlm.models.attention import Attention, AttentionPlan
-from transformerlm.models.documents import block_mask, dense_mask, restart_positions
+from transformerlm.models.documents import documents_rule, restart_positions
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.layers import Block
 from transformerlm.models.norm import RMSNorm
 from transformerlm.models.rope import RotaryEmbedding
 from transformerlm.models.shape import ModelShape
+from transformerlm.models.two_streams import (
+    block_starts,
+    predictor_indices,
+    shared_mask,
+    two_streams_rule,
+)
+from transformerlm.models.visibility import VisibilityRule, block_form, dense_form
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 INIT_STD = 0.02
 Role = Literal["hidden", "head", "embedding", "vector"]
@@ -87,10 +97,11 @@ class TransformerLM(nn.Module):
         cache: KVCache | None = None,
         last_visible: Tensor | None = None,
         documents: Tensor | None = None,
+        block_length: int | None = None,
     ) -> Tensor:
         """Return the logits.
 
-        tokens: [batch, seq] int64.
+        tokens: [batch, seq] int64; with `block_length`, [batch, 2 * seq].
         is_causal: whether a position sees nothing behind it. `last_visible` overrules it.
         valid: [batch, seq] bool, False on padding, which no position then sees. Causal models do not need it for
             padding on the right.
@@ -101,16 +112,26 @@ class TransformerLM(nn.Module):
         last_visible: [batch, seq] int64, the last position each token sees; the end of its own block makes attention
             block-causal.
         documents: [batch, seq] int64, numbers of the documents in a row: each is read as if it were alone.
-        Returns [batch, seq, vocab_size], or [n, vocab_size] if `selected` is given.
+        block_length: the tokens are two streams, noised and clean, of rows in blocks of this length (block diffusion,
+            two_streams.py); logits are those of the noised one.
+        Returns [batch, seq, vocab_size], or [n, vocab_size] if `selected` is given; at each position, the logits of the
+        next token if is_causal, else of its own (also with shape.shift_logits, which the model allows for).
         Raises ValueError if seq exceeds the context length.
         """
-        if documents is None:
-            plan = self.plan_attention(tokens, is_causal, valid, positions, cache, last_visible)
+        is_plain = documents is None and block_length is None
+        assert is_plain or (positions is None and cache is None), "only plain rows are cached"
+        if block_length is not None:
+            plan = self.plan_two_streams(tokens, block_length, valid, documents)
+        elif documents is not None:
+            assert valid is None, "rows of documents are full"
+            plan = self.plan_documents(documents, is_causal, last_visible)
         else:
-            others = (valid, positions, cache, last_visible)
-            assert others == (None, None, None, None), "rows of documents are full and stand alone"
-            plan = self.plan_documents(documents, is_causal)
+            plan = self.plan_attention(tokens, is_causal, valid, positions, cache, last_visible)
         hidden = self.hidden_states(tokens, plan)
+        if block_length is not None:
+            hidden = self.predicting_states(hidden, block_length, documents)
+        elif self.shape.shift_logits and not is_causal:  # nothing stands before the first token: it stays
+            hidden = torch.cat((hidden[:, :1], hidden[:, :-1]), dim=1)
         if selected is not None:
             hidden = hidden.flatten(0, 1)[selected]
         return self.head(hidden)[..., : self.shape.vocab_size]
@@ -133,8 +154,7 @@ class TransformerLM(nn.Module):
     ) -> AttentionPlan:
         """Decide once per pass what every layer needs: rotations, and the cheapest mask that is right."""
         seq = tokens.shape[1]
-        if seq > self.shape.context_length:
-            raise ValueError(f"{seq} tokens exceed model.context_length = {self.shape.context_length}")
+        self._check_length(seq)
         cos, sin = self.rope.tables(seq, positions)
         reads_cache = cache is not None and positions is not None
         if cache is not None and not reads_cache:
@@ -149,12 +169,55 @@ class TransformerLM(nn.Module):
             mask = seen if mask is None else seen & mask
         return AttentionPlan(cos, sin, is_causal and last_visible is None, mask, positions, cache)
 
-    def plan_documents(self, documents: Tensor, is_causal: bool) -> AttentionPlan:
-        """Decide the same for rows of several documents: FlexAttention on a GPU, a dense mask elsewhere."""
-        cos, sin = self.rope.tables(documents.shape[1], restart_positions(documents))
-        if documents.is_cuda and self.shape.attention_backend == "sdpa":
-            return AttentionPlan(cos, sin, False, blocks=block_mask(documents, is_causal))
-        return AttentionPlan(cos, sin, False, dense_mask(documents, is_causal))
+    def plan_documents(self, documents: Tensor, is_causal: bool, last_visible: Tensor | None = None) -> AttentionPlan:
+        """Decide the same for rows of several documents."""
+        rotations = self.rope.tables(documents.shape[1], restart_positions(documents))
+        rule = documents_rule(documents, is_causal, last_visible)
+        return self._plan_rule(rotations, rule, *documents.shape, documents.device)
+
+    def plan_two_streams(
+        self, tokens: Tensor, block_length: int, valid: Tensor | None, documents: Tensor | None
+    ) -> AttentionPlan:
+        """Decide the same for noised and clean rows of block diffusion: tokens [batch, 2 * seq]."""
+        batch, seq, device = tokens.shape[0], tokens.shape[1] // 2, tokens.device
+        self._check_length(seq)
+        positions = None if documents is None else restart_positions(documents)
+        cos, sin = (torch.cat((table, table), dim=2) for table in self.rope.tables(seq, positions))
+        if valid is None and documents is None:
+            mask = shared_mask(seq, block_length, device, has_blocks=self._uses_flex(device))
+            return self._plan_mask((cos, sin), mask)
+        rule = two_streams_rule(block_starts(seq, block_length, documents, device), documents, valid)
+        return self._plan_rule((cos, sin), rule, batch, 2 * seq, device)
+
+    def _plan_rule(
+        self, rotations: tuple[Tensor, Tensor], rule: VisibilityRule, batch: int, seq: int, device: torch.device
+    ) -> AttentionPlan:
+        """Put a rule into the form that the device and the backend want: FlexAttention on a GPU, else a dense mask."""
+        make = block_form if self._uses_flex(device) else dense_form
+        return self._plan_mask(rotations, make(rule, batch, seq, device))
+
+    def _plan_mask(self, rotations: tuple[Tensor, Tensor], mask: "Tensor | BlockMask") -> AttentionPlan:
+        if isinstance(mask, Tensor):
+            return AttentionPlan(*rotations, False, mask)
+        return AttentionPlan(*rotations, False, blocks=mask)
+
+    def _uses_flex(self, device: torch.device) -> bool:
+        return device.type == "cuda" and self.shape.attention_backend == "sdpa"
+
+    def _check_length(self, seq: int) -> None:
+        if seq > self.shape.context_length:
+            raise ValueError(f"{seq} tokens exceed model.context_length = {self.shape.context_length}")
+
+    def predicting_states(self, hidden: Tensor, block_length: int, documents: Tensor | None) -> Tensor:
+        """Return the states that predict the tokens of two streams: [batch, 2 * seq, d_model] -> [batch, seq, d_model].
+
+        The clean stream needs no logits; only shifted ones are taken from it, where a block begins.
+        """
+        seq = hidden.shape[1] // 2
+        if not self.shape.shift_logits:
+            return hidden[:, :seq]
+        indices = predictor_indices(block_starts(seq, block_length, documents, hidden.device))
+        return hidden.gather(1, indices[..., None].expand(hidden.shape[0], seq, hidden.shape[2]))
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """Allocate an empty cache for `batch` rows of up to `capacity` positions."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformerlm.models.transformer import TransformerLM
 from transformerlm.objectives.base import LossOutput, NoiseContext
 
 
@@ -14,7 +15,6 @@ class Autoregressive:
     """Cross-entropy of token i + 1 at position i, under causal attention."""
 
     lookahead: int = 1
-    is_causal: bool = True
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], context: NoiseContext) -> LossOutput:
         """Score rows of context + 1 tokens; padding (valid = False) must stand on the right.
@@ -33,3 +33,7 @@ class Autoregressive:
         nats = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
         loss_sum = (nats * is_target.flatten()).sum()
         return LossOutput(loss_sum, is_target.sum().to(loss_sum.dtype))
+
+    def training_flops(self, model: TransformerLM, seq: int) -> int:
+        """Count one causal pass."""
+        return model.flops_per_token(seq, is_causal=True)

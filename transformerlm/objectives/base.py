@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from transformerlm.models.transformer import TransformerLM
+
 
 @dataclass(frozen=True, slots=True)
 class LossOutput:
@@ -32,6 +34,8 @@ class NoiseContext(Protocol):
     """In the same state for every rank and micro-batch of a step."""
     first_row: int
     total_rows: int
+    step: int
+    """Optimizer step in training, from 1; 0 in an evaluation, to which nothing that changes with the step applies."""
 
 
 class LanguageObjective(Protocol):
@@ -39,12 +43,14 @@ class LanguageObjective(Protocol):
 
     lookahead: int
     """Tokens a row needs beyond the context length: 1 if position i is scored on token i + 1, else 0."""
-    is_causal: bool
-    """Whether the model is run with causal attention."""
 
     def __call__(self, model: torch.nn.Module, batch: Mapping[str, Tensor], context: NoiseContext) -> LossOutput:
         """Score a batch with "tokens" [batch, seq] int64.
 
         If padded, it has "valid" [batch, seq] bool; if documents are to be kept apart, "documents" [batch, seq] int64.
         """
+        ...
+
+    def training_flops(self, model: TransformerLM, seq: int) -> int:
+        """Count the floating-point operations that training takes for each token of a row of `seq`."""
         ...

@@ -12,7 +12,7 @@ one, and the remedy.
 
 import hashlib
 import json
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from transformerlm.tokenizer.pretokenize import resolve_pattern
@@ -62,12 +62,27 @@ def read_vocabulary(vocab_path: Path, merges_path: Path, special_tokens_path: Pa
 
     Raises ValueError naming the file, the line and the remedy.
     """
-    id_of_text = _read_ids(vocab_path)
     pattern, specials = _read_special_tokens(special_tokens_path)
+    return _assemble(vocab_path, merges_path, specials, pattern, str(special_tokens_path))
+
+
+def read_gpt2_files(vocab_path: Path, merges_path: Path, special_tokens: Sequence[str]) -> Vocabulary:
+    """Read the two files that GPT-2 came with, which do not say what is special.
+
+    Raises ValueError naming the file, the line and the remedy.
+    """
+    check_special_tokens(special_tokens)
+    return _assemble(vocab_path, merges_path, special_tokens, "gpt2", "the list of special tokens")
+
+
+def _assemble(
+    vocab_path: Path, merges_path: Path, specials: Sequence[str], pattern: str, specials_origin: str
+) -> Vocabulary:
+    id_of_text = _read_ids(vocab_path)
     for special in specials:
         if special not in id_of_text:
             raise ValueError(
-                f"{special_tokens_path}: special token {special!r} has no id in {vocab_path}; "
+                f"{specials_origin}: special token {special!r} has no id in {vocab_path}; "
                 f"add it there as {len(id_of_text)} or remove it here"
             )
     tokens = _spell_tokens(vocab_path, id_of_text, set(specials))
@@ -77,7 +92,7 @@ def read_vocabulary(vocab_path: Path, merges_path: Path, special_tokens_path: Pa
     try:
         return Vocabulary(tokens, merges, special_ids, pattern)
     except ValueError as error:
-        raise ValueError(f"{vocab_path}, {merges_path} and {special_tokens_path} do not fit: {error}") from None
+        raise ValueError(f"{vocab_path}, {merges_path} and {specials_origin} do not fit: {error}") from None
 
 
 def _serialize(vocabulary: Vocabulary) -> dict[str, str]:

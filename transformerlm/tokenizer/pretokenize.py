@@ -5,8 +5,8 @@
 Two cuts, in this order: special tokens are taken out whole (leftmost first, the longest where several start), then
 what lies between them is cut by a regular expression, each stretch as if it were a text of its own.
 
-What counts as a letter is decided by the frozen table of unicode_classes.py for the pattern of GPT-2, and by the
-Unicode tables of the installed `regex` module for all others.
+What counts as a letter is decided by the frozen table of unicode_classes.py for the two patterns of GPT-2's kind, and
+by the Unicode tables of the installed `regex` module for all others.
 """
 
 import re
@@ -31,12 +31,19 @@ PATTERNS = {
         r"""|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"""
         r"""|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
     ),
+    # That of GPT-2 with every digit by itself, and no space before one (SmolLM).
+    "gpt2_digits": (r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"""),
 }
 
-# The pattern of GPT-2 for text in which every other character has an ASCII stand-in of its class.
-_GPT2_ON_CLASSES = re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+", re.ASCII)
+# The patterns of GPT-2's kind for text in which every other character has an ASCII stand-in of its class.
+_ON_CLASSES = {
+    "gpt2": re.compile(r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+", re.ASCII),
+    "gpt2_digits": re.compile(
+        r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+|\s+(?=[0-9])|\s+(?!\S)|\s+", re.ASCII
+    ),
+}
 
-# Two neighbouring characters between which a pattern cuts, whatever stands before and after them. In the pattern of
+# Two neighbouring characters between which a pattern cuts, whatever stands before and after them. In the patterns of
 # GPT-2, a letter or digit is followed by no other character but an apostrophe, and nothing visible by a space; in the
 # other two, marks may follow a letter, and line ends may follow anything. Nor does any pretoken before such a place
 # depend on what comes after it. (?r) makes the search run from the right, so that it finds the last such place first.
@@ -70,10 +77,11 @@ class Pretokenizer:
 
     def split(self, text: str) -> list[str]:
         """Return the pretokens of a text; joined, they are the text."""
-        if self.pattern == "gpt2":
+        if self.pattern in _ON_CLASSES:
+            expression = _ON_CLASSES[self.pattern]
             if text.isascii():
-                return _GPT2_ON_CLASSES.findall(text)
-            return [text[slice(*match.span())] for match in _GPT2_ON_CLASSES.finditer(to_ascii_classes(text))]
+                return expression.findall(text)
+            return [text[slice(*match.span())] for match in expression.finditer(to_ascii_classes(text))]
         return self._expression.findall(text) if self.pattern in PATTERNS else self._split_keeping_gaps(text)
 
     def last_stable_cut(self, text: str, end: int) -> int:
@@ -84,7 +92,7 @@ class Pretokenizer:
         if self.pattern not in PATTERNS:
             return 0
         # The right neighbour may stand at `end` itself.
-        if self.pattern == "gpt2":
+        if self.pattern in _ON_CLASSES:
             neighbours = _STABLE_NEIGHBOURS_GPT2.search(to_ascii_classes(text[: end + 1]))
         else:
             neighbours = _STABLE_NEIGHBOURS.search(text, 0, end + 1)
