@@ -44,6 +44,8 @@ class Line:
     bits_per_byte: float
     nats_per_document: float | None
     is_bound: bool = False
+    document_unit: str = "document"
+    """What a document is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ class HeldOut:
         per_document = None
         if self.language is not None and self.truth_nats is not None:
             per_document = nats / self.truth_nats * self.language.entropy_nats()
-        return Line(name, per_token, nats / math.log(2) / max(1, self.num_bytes), per_document, is_bound)
+        unit = "document" if self.language is None else self.language.unit
+        return Line(name, per_token, nats / math.log(2) / max(1, self.num_bytes), per_document, is_bound, unit)
 
 
 def print_summary(
@@ -83,7 +86,7 @@ def print_summary(
         forget_samples_after(folder, state.step - 1)
         keep_samples(folder, state.step, config.sampling, samples)
     language = find_language(config.data)
-    table = tabulate(lines, language.unit if language else "") if lines else []
+    table = tabulate(lines) if lines else []
     valid_share = sum(language.contains(sample.text) for sample in samples) if samples and language else None
     parts = [format_table(table) if table else "", format_samples(samples, valid_share, language)]
     parts.append(
@@ -168,10 +171,10 @@ def format_table(table: list[list[str]]) -> str:
     )
 
 
-def tabulate(lines: list[Line], unit: str) -> list[list[str]]:
-    """Return the comparison as rows of text, the heading first; "<=" marks bounds.  unit: what a document is called."""
-    has_documents = any(line.nats_per_document is not None for line in lines)
-    rows = [["held-out text", "nats/token", "bits/byte"] + ([f"nats/{unit}"] if has_documents else [])]
+def tabulate(lines: list[Line]) -> list[list[str]]:
+    """Return the comparison as rows of text, the heading first; "<=" marks bounds."""
+    units = [f"nats/{line.document_unit}" for line in lines[:1] if line.nats_per_document is not None]
+    rows = [["held-out text", "nats/token", "bits/byte", *units]]
     for line in lines:
         cells = [f"{line.nats_per_token:.3f}", f"{line.bits_per_byte:.3f}"]
         cells += [f"{line.nats_per_document:.1f}"] if line.nats_per_document is not None else []

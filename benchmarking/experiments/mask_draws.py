@@ -86,8 +86,8 @@ def draw(records: Records) -> None:
     for model in ("trained model", "oracle"):
         curves = {draw: records.select(model=model, draw=draw, large=is_large) for draw in DRAWS}
         panels.append(Panel(model, curves, "span", "deviation_nats", BITS))
-    labels = ("scored letters", f"standard deviation of {PASSES} passes [bits per letter]")
-    draw_panels(NAME, panels, labels)
+    labels = ("scored letters", f"deviation of {PASSES} passes [bits/letter]")
+    draw_panels(NAME, panels, labels, is_log_y=False)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def draw_panels(
                 ax.set_yscale("log")
         axes[0][0].set_ylabel(labels[1])
         handles, names = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False)
+        figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False)
         figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
         plt.close(figure)
 
