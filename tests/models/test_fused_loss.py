@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from transformerlm.models import fused_loss
-from transformerlm.models.fused_loss import chunk_length, fused_cross_entropy
+from transformerlm.models.fused_loss import Targets, chunk_length, fused_cross_entropy
 
 VOCAB, PADDED, FORBIDDEN = 11, 16, 10
 
@@ -18,21 +18,21 @@ def make_inputs(dtype=torch.float64, positions=37):
     weights = torch.rand(positions, generator=generator, dtype=dtype)
     weights[::5] = 0
     targets[::5] = FORBIDDEN  # impossible, and of no weight
-    return hidden, head, targets, weights
+    return hidden, head, Targets(targets, weights, FORBIDDEN)
 
 
-def plain_loss(hidden, head, targets, weights):
+def plain_loss(hidden, head, given):
     """Compute the same from all logits at once."""
     logits = (hidden @ head.T)[:, :VOCAB].index_fill(1, torch.tensor(FORBIDDEN), -torch.inf)
-    nats = F.cross_entropy(logits, targets, reduction="none")
-    return torch.where(weights > 0, nats * weights, 0.0).sum(), nats
+    nats = F.cross_entropy(logits, given.tokens, reduction="none")
+    return torch.where(given.weights > 0, nats * given.weights, 0.0).sum(), nats
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 37, 100])
 def test_loss_and_gradients_are_those_of_all_logits_at_once(monkeypatch, chunk):
     monkeypatch.setattr(fused_loss, "chunk_length", lambda *_: chunk)
     inputs, plain = make_inputs(), make_inputs()
-    found = fused_cross_entropy(*inputs, VOCAB, FORBIDDEN)
+    found = fused_cross_entropy(*inputs, VOCAB)
     loss, nats = plain_loss(*plain)
     torch.testing.assert_close(found.nats, nats)
     torch.testing.assert_close(found.loss_sum, loss)
@@ -45,24 +45,23 @@ def test_loss_and_gradients_are_those_of_all_logits_at_once(monkeypatch, chunk):
 def test_it_agrees_with_torchs_own_where_there_is_one():
     if "linear_cross_entropy" not in dir(F):
         pytest.skip("this torch has no linear_cross_entropy")
-    hidden, head, targets, _ = make_inputs()
-    targets = targets.clamp(max=FORBIDDEN - 1)
-    found = fused_cross_entropy(hidden, head, targets, torch.ones(len(targets)), PADDED)
-    torch.testing.assert_close(found.loss_sum, F.linear_cross_entropy(hidden, head, targets, reduction="sum"))
+    hidden, head, given = make_inputs()
+    found = fused_cross_entropy(hidden, head, Targets(given.tokens, torch.ones(len(hidden))), PADDED)
+    torch.testing.assert_close(found.loss_sum, F.linear_cross_entropy(hidden, head, given.tokens, reduction="sum"))
 
 
 def test_without_gradients_only_the_loss_is_computed():
-    hidden, head, targets, weights = make_inputs()
+    inputs = make_inputs()
     with torch.no_grad():
-        found = fused_cross_entropy(hidden, head, targets, weights, VOCAB, FORBIDDEN)
+        found = fused_cross_entropy(*inputs, VOCAB)
     assert not found.loss_sum.requires_grad
-    torch.testing.assert_close(found.loss_sum, plain_loss(hidden, head, targets, weights)[0].detach())
+    torch.testing.assert_close(found.loss_sum, plain_loss(*inputs)[0].detach())
 
 
 def test_under_autocast_products_are_narrow_and_the_sum_is_not():
     inputs, plain = make_inputs(torch.float32), make_inputs(torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = fused_cross_entropy(*inputs, VOCAB, FORBIDDEN)
+        found = fused_cross_entropy(*inputs, VOCAB)
     found.loss_sum.backward()
     loss, _ = plain_loss(*plain)
     loss.backward()
@@ -85,7 +84,7 @@ def test_it_compiles_without_a_break():
     inputs, eager = make_inputs(torch.float32), make_inputs(torch.float32)
 
     def loss(*inputs):
-        return fused_cross_entropy(*inputs, VOCAB, FORBIDDEN).loss_sum
+        return fused_cross_entropy(*inputs, VOCAB).loss_sum
 
     compiled = torch.compile(loss, fullgraph=True)(*inputs)
     compiled.backward()

@@ -71,7 +71,7 @@ def test_a_range_that_is_off_costs_little():
             pass
 
     cost_s = min(timeit.repeat(enter_and_leave, number=1000, repeat=20)) / 1000
-    assert cost_s < 2e-6  # about 0.1 us; the margin is for busy machines
+    assert cost_s < 2e-6  # about 0.15 us; the margin is for busy machines
 
 
 def test_importing_ranges_imports_neither_torch_nor_nvtx():

@@ -11,10 +11,10 @@ and leaves torch.compile's graph where it does.
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 CHUNK_LOGITS = 2**22
 """Logits in memory at once: 16 MB of float32; large enough for full speed, small beside everything else."""
@@ -22,9 +22,19 @@ MIN_CHUNK = 128
 MAX_CHUNKS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What the tokens of a pass cost."""
+class Targets(NamedTuple):
+    """What the positions of a pass are to predict."""
+
+    tokens: Tensor
+    """[n] int64."""
+    weights: Tensor
+    """[n] factors of the loss; where they are 0 the target may be anything."""
+    forbidden: int | None = None
+    """A token that is impossible everywhere."""
+
+
+class Scores(NamedTuple):
+    """What the tokens of a pass cost; a tuple, so that wrappers of the model find the tensors in it."""
 
     loss_sum: Tensor
     """[] nats, weighted and summed; differentiable."""
@@ -38,18 +48,30 @@ def chunk_length(positions: int, vocab_size: int) -> int:
     return math.ceil(positions / math.ceil(positions / wanted))  # chunks of nearly equal length
 
 
-def fused_cross_entropy(
-    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, vocab_size: int, forbidden: int | None = None
-) -> Scores:
-    """Score hidden states [n, d_model] against targets [n] through a head [padded vocabulary, d_model].
+def fused_cross_entropy(hidden: Tensor, head: Tensor, targets: Targets, vocab_size: int) -> Scores:
+    """Score hidden states [n, d_model] against targets through a head [padded vocabulary, d_model].
 
-    weights: [n] factors of the loss; where they are 0 the target may be anything.
-    vocab_size: tokens behind it, which only pad the head, are impossible.  forbidden: another impossible token.
+    vocab_size: tokens behind it, which only pad the head, are impossible.
     """
     autocast = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
     dtype = autocast or hidden.dtype
-    loss_sum, nats = _FusedLoss.apply(hidden, head, targets, weights, (vocab_size, forbidden), dtype)
+    impossible = vocab_size, targets.forbidden
+    loss_sum, nats = _FusedLoss.apply(hidden, head, targets.tokens, targets.weights, impossible, dtype)
     return Scores(loss_sum, nats)
+
+
+class Head(nn.Linear):
+    """The projection onto the vocabulary: logits, or what targets cost."""
+
+    def __init__(self, d_model: int, padded_vocab_size: int, vocab_size: int) -> None:
+        super().__init__(d_model, padded_vocab_size, bias=False)
+        self.vocab_size = vocab_size
+
+    def forward(self, hidden: Tensor, targets: Targets | None = None) -> Tensor | Scores:
+        """hidden: [..., d_model] -> [..., vocab_size], or the scores of the flattened positions."""
+        if targets is not None:
+            return fused_cross_entropy(hidden.reshape(-1, hidden.shape[-1]), self.weight, targets, self.vocab_size)
+        return super().forward(hidden)[..., : self.vocab_size]
 
 
 class _FusedLoss(torch.autograd.Function):
