@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent.parent
 ONLY_THE_FOUR = """
 import importlib.machinery, runpy, sys
 MISSING = {"safetensors", "tqdm", "numba", "datasets", "regex", "wandb", "tomli_w", "shtab", "fsspec",
-           "backports.zstd", "nvtx", "huggingface_hub", "transformers", "tokenizers", "pytest", "hypothesis", "llvmlite"}
+           "backports.zstd", "nvtx", "huggingface_hub", "transformers", "tokenizers", "pytest", "hypothesis",
+           "llvmlite"}
 class Installed(importlib.machinery.PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
