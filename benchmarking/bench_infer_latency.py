@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from benchmarking.machine import Machine, synchronize
+from benchmarking.step_times import spread
 from profiling.memory import has_cuda
 from transformerlm.inference.autoregressive import AutoregressiveSettings, decode_autoregressive
 from transformerlm.inference.canvas import Canvas
@@ -84,12 +85,6 @@ class Measurement:
     def nfe(self) -> float:
         """Passes that each row took part in."""
         return self.cost.row_passes / self.batch_size
-
-
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 10th and 90th percentile (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[round(0.1 * (len(ordered) - 1))], ordered[round(0.9 * (len(ordered) - 1))]
 
 
 def measure(subject: Subject, prompt: Sequence[int], batch_size: int, repeats: tuple[int, int]) -> Measurement:

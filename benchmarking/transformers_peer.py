@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from transformerlm.models.shape import ModelShape
 from transformerlm.models.transformer import TransformerLM
 
 
@@ -12,11 +13,31 @@ def to_transformers(model: TransformerLM):
     With QK-norm that is Qwen3, without it Llama.  Raises ImportError without transformers, AssertionError if the logits
     differ by more than 1e-4.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+    from transformers import LlamaForCausalLM, Qwen3ForCausalLM
 
     shape = model.shape
-    config_class, model_class = (Qwen3Config, Qwen3ForCausalLM) if shape.qk_norm else (LlamaConfig, LlamaForCausalLM)
-    config = config_class(
+    model_class = Qwen3ForCausalLM if shape.qk_norm else LlamaForCausalLM
+    peer = model_class(make_config(shape)).eval()
+    missing, unexpected = peer.load_state_dict(rename_weights(model), strict=False)
+    tied = {"lm_head.weight"} if shape.tie_embeddings else set()
+    assert not set(missing) - tied, f"transformers got no {missing}"
+    assert not unexpected, f"transformers does not know {unexpected}"
+    tokens = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        difference = (peer(tokens).logits[..., : shape.vocab_size] - model(tokens, is_causal=True)).abs().max().item()
+    assert difference < 1e-4, f"the exported model's logits differ by {difference}"
+    return peer
+
+
+def make_config(shape: ModelShape):
+    """Describe our shape to transformers: Qwen3 with QK-norm, Llama without.
+
+    Raises ImportError without transformers.
+    """
+    from transformers import LlamaConfig, Qwen3Config
+
+    config_class = Qwen3Config if shape.qk_norm else LlamaConfig
+    return config_class(
         vocab_size=shape.padded_vocab_size,
         hidden_size=shape.d_model,
         intermediate_size=shape.d_ff,
@@ -32,16 +53,6 @@ def to_transformers(model: TransformerLM):
         eos_token_id=None,
         pad_token_id=0,
     )
-    peer = model_class(config).eval()
-    missing, unexpected = peer.load_state_dict(rename_weights(model), strict=False)
-    tied = {"lm_head.weight"} if shape.tie_embeddings else set()
-    assert not set(missing) - tied, f"transformers got no {missing}"
-    assert not unexpected, f"transformers does not know {unexpected}"
-    tokens = torch.arange(1, 9)[None]
-    with torch.no_grad():
-        difference = (peer(tokens).logits[..., : shape.vocab_size] - model(tokens, is_causal=True)).abs().max().item()
-    assert difference < 1e-4, f"the exported model's logits differ by {difference}"
-    return peer
 
 
 def rename_weights(model: TransformerLM) -> dict[str, Tensor]:

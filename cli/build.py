@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from config.sections.checkpointing import CheckpointingSection
 from config.sections.ddp import DdpSection
@@ -37,21 +38,30 @@ from transformerlm.tokenizer import Tokenizer
 
 def build_shape(model: ModelSection, objective: ObjectiveSection) -> ModelShape:
     """Return the model's shape, and what of the objective its users must know."""
-    return ModelShape(
-        **model.model_dump(),
-        shift_logits=isinstance(objective, MaskingSection) and objective.shift_logits,
-        block_length=objective.block_length if isinstance(objective, BlockDiffusionSection) else None,
-    )
+    return ModelShape(**model.model_dump(), **objective_shape(objective))
+
+
+def objective_shape(objective: ObjectiveSection) -> dict[str, Any]:
+    """Return the fields of the model's shape that the objective decides."""
+    return {
+        "shift_logits": isinstance(objective, MaskingSection) and objective.shift_logits,
+        "block_length": objective.block_length if isinstance(objective, BlockDiffusionSection) else None,
+    }
 
 
 def build_objective(section: ObjectiveSection, tokenizer: Tokenizer) -> LanguageObjective:
     """Return the training objective; the mask token comes from the tokenizer."""
+    return build_objective_over(section, tokenizer.mask_id)
+
+
+def build_objective_over(section: ObjectiveSection, mask_id: int | None) -> LanguageObjective:
+    """Return the training objective over a vocabulary whose mask token is `mask_id`."""
     if isinstance(section, AutoregressiveSection):
         return Autoregressive()
-    assert tokenizer.mask_id is not None, "config/checks.py requires a mask token"
+    assert mask_id is not None, "config/checks.py requires a mask token"
     if isinstance(section, BlockDiffusionSection):
         return BlockDiffusion(
-            mask_id=tokenizer.mask_id,
+            mask_id=mask_id,
             noise=build_noise(section),
             head=section.head,
             gather_capacity=section.gather_capacity,
@@ -62,7 +72,7 @@ def build_objective(section: ObjectiveSection, tokenizer: Tokenizer) -> Language
             warmup_steps=section.warmup_block_steps,
         )
     diffusion = MaskedDiffusion(
-        mask_id=tokenizer.mask_id,
+        mask_id=mask_id,
         noise=build_noise(section),
         random_length_probability=section.random_length_probability,
         head=section.head,

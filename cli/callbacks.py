@@ -9,7 +9,6 @@ from torch import nn
 
 from cli.resuming import CONFIG_FILE
 from cli.sampling import SamplingCallback
-from cli.summary import Line, tabulate
 from config.io import dump_toml
 from config.roots import TrainConfig
 from trainkit.callbacks import Callback
@@ -17,6 +16,7 @@ from trainkit.distributed.parallel import World
 from trainkit.environment import describe_environment
 from trainkit.logging.console import ConsoleLogger
 from trainkit.logging.jsonl import JsonlLogger
+from trainkit.logging.step_trace import StepTrace
 from trainkit.logging.tensorboard import TensorboardLogger
 from trainkit.logging.wandb import WandbLogger, WandbSettings
 from trainkit.norms import NormRecorder
@@ -60,6 +60,9 @@ def make_callbacks(
         callbacks.append(WandbLogger(make_wandb_settings(config, folder, world), folder, UNIT))
     if "tensorboard" in config.logging.backends:
         callbacks.append(TensorboardLogger(folder / "tensorboard", UNIT))
+    if config.training.profile_steps:
+        first, last = config.training.profile_steps
+        callbacks.append(StepTrace(folder, (first, last), () if config.training.compile else model.blocks))
     if config.logging.weight_norms or config.logging.activation_norms:
         watched = config.logging.weight_norms, config.logging.activation_norms
         callbacks.append(NormRecorder(name_parts(model), config.logging.log_every, *watched))
@@ -108,12 +111,12 @@ def make_report_facts(config: TrainConfig, folder: Path, model: TransformerLM, w
     return ReportFacts(folder.name, about, UNIT, dump_toml(config), describe_environment(world))
 
 
-def finish_report(callbacks: list[Callback], lines: list[Line]) -> None:
+def finish_report(callbacks: list[Callback], table: list[list[str]]) -> None:
     """Write the report once more, with the closing figures and the last samples."""
     report = next((callback for callback in callbacks if isinstance(callback, RunReport)), None)
     if report is None:
         return
-    if lines:
-        heading, *rows = tabulate(lines)
+    if table:
+        heading, *rows = table
         report.table = FiguresTable("Held-out text", ["", *heading[1:]], rows)
     report.write()

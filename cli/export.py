@@ -55,7 +55,7 @@ def export(config: "ExportConfig", options: argparse.Namespace) -> int:
     from transformerlm.interop.gguf_file import export_gguf
     from transformerlm.interop.huggingface import export_huggingface
 
-    loaded = load_model(config.checkpoint.path)
+    loaded = load_model(config.checkpoint.path, weights=config.checkpoint.weights)
     if section.format == "gguf":
         report = export_gguf(loaded, section.output, mode=section.generation_mode, dtype=section.dtype)
     else:

@@ -74,8 +74,8 @@ class HeldOut:
 
 def print_summary(
     config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, folder: Path, state: TrainState
-) -> list[Line]:
-    """Score held-out rows, generate samples, print both, keep them in the run folder; returns the scores."""
+) -> list[list[str]]:
+    """Score held-out rows, generate samples, print both, keep them in the run folder; returns the scores as a table."""
     model.eval()
     lines = [] if config.training.skip_validation else compare(config, model, tokenizer, int(state.weight_seen))
     samples = []
@@ -86,8 +86,9 @@ def print_summary(
         forget_samples_after(folder, state.step - 1)
         keep_samples(folder, state.step, config.sampling, samples)
     language = find_language(config.data)
+    table = tabulate(lines) if lines else []
     valid_share = sum(language.contains(sample.text) for sample in samples) if samples and language else None
-    parts = [format_table(lines) if lines else "", format_samples(samples, valid_share, language)]
+    parts = [format_table(table) if table else "", format_samples(samples, valid_share, language)]
     parts.append(
         f"generate more: transformerlm-infer --config config/resources/infer.toml --set checkpoint.path={folder}"
     )
@@ -98,7 +99,7 @@ def print_summary(
         "samples_of_the_language": valid_share,
     }
     (folder / SUMMARY_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return lines
+    return table
 
 
 def compare(config: TrainConfig, model: TransformerLM, tokenizer: Tokenizer, tokens_seen: int) -> list[Line]:
@@ -161,13 +162,12 @@ def count_baseline(config: TrainConfig, tokenizer: Tokenizer, num_tokens: int) -
     return NgramBaseline.count(np.concatenate([piece.numpy() for piece in pieces]), tokenizer.vocab_size)
 
 
-def format_table(lines: list[Line]) -> str:
-    """Lay the comparison out as a table."""
-    heading, *rows = tabulate(lines)
-    widths = [max(12, len(title) + 2) for title in heading[1:]]
+def format_table(table: list[list[str]]) -> str:
+    """Lay the comparison out in columns."""
+    widths = [max(12, len(title) + 2) for title in table[0][1:]]
     return "\n".join(
-        f"{name:<14}" + "".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
-        for name, *texts in (heading, *rows)
+        f"{name:<14}" + "".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=False))
+        for name, *texts in table
     )
 
 

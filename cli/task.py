@@ -10,6 +10,7 @@ from cli.initial_weights import load_initial_weights
 from cli.output import say
 from cli.sources import RowShape, build_train_batches, prefetched
 from config.roots import TrainConfig
+from profiling.layers import name_layers
 from trainkit.data.documents import Shard
 from trainkit.distributed.parallel import World
 from trainkit.settings import Task, TrainerSettings
@@ -30,6 +31,7 @@ def open_task(config: TrainConfig, tokenizer: Tokenizer, world: World, begins_an
         begun_from = load_initial_weights(model, config.training.init_from, tokenizer)
         if world.is_first:
             say(begun_from)
+    name_layers(model.blocks)  # for Nsight Systems, if the environment asks for it
     objective = build_objective(config.objective, tokenizer)
     batches = build_train_batches(config.data, tokenizer, row_shape(config, objective), Shard(world.rank, world.size))
     with prefetched(batches, config.data, pin_memory=world.device.type == "cuda") as source:

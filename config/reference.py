@@ -8,6 +8,7 @@ from config.describe import describe_field, describe_value
 from config.roots import (
     BenchInferConfig,
     BenchTokenizerConfig,
+    BenchTrainConfig,
     EvalConfig,
     ExportConfig,
     ImportConfig,
@@ -26,6 +27,7 @@ COMMANDS: dict[str, type[Section]] = {
     "transformerlm-train-tokenizer": TrainTokenizerConfig,
     "transformerlm-prepare-data": PrepareDataConfig,
     "transformerlm-bench-infer": BenchInferConfig,
+    "transformerlm-bench-train": BenchTrainConfig,
     "transformerlm-sweep": SweepConfig,
     "transformerlm-export": ExportConfig,
     "transformerlm-import": ImportConfig,

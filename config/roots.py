@@ -27,6 +27,7 @@ from config.sections.sampling import SamplingSection
 from config.sections.sweep import SweepSection
 from config.sections.tokenizer import TokenizerSection
 from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
+from config.sections.train_benchmark import TrainBenchmarkSection
 from config.sections.training import TrainingSection
 from config.sections.wandb import WandbSection
 from config.words import quote_or
@@ -219,6 +220,15 @@ class BenchTokenizerConfig(Section):
 
     benchmark: TokenizerBenchmarkSection = TokenizerBenchmarkSection(megabytes=10.0)
     """What to measure, and how."""
+
+
+class BenchTrainConfig(Section):
+    """Everything transformerlm-bench-train reads."""
+
+    objective: ObjectiveSection
+    """What the model learns to predict."""
+    benchmark: TrainBenchmarkSection = TrainBenchmarkSection()
+    """What to measure, and for how long."""
 
 
 class BenchInferConfig(Section):

@@ -1,6 +1,6 @@
 """GPU memory: what is used, what was the peak, and a history that pytorch.org/memory_viz can draw.
 
-Without a GPU, and with a torch built without CUDA, every function answers False, None, "" or zeros and writes no file,
+Without a GPU, and with a torch built without CUDA, every function answers False, "" or zeros and writes no file,
 so that callers need not ask first. torch is imported on the first call, never by importing this module.
 """
 
@@ -28,28 +28,24 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def start_history(max_entries: int = MAX_HISTORY_ENTRIES) -> bool:
-    """Record every allocation and release from now on, the last `max_entries` of them; return whether it does."""
+def start_history(is_on: bool = True, max_entries: int = MAX_HISTORY_ENTRIES) -> bool:
+    """Record every allocation and release from now on, the last `max_entries` of them, or stop recording.
+
+    Returns whether there is a GPU to record on.
+    """
     if not has_cuda():
         return False
     import torch
 
-    torch.cuda.memory._record_memory_history(max_entries=max_entries)
+    if is_on:
+        torch.cuda.memory._record_memory_history(max_entries=max_entries)
+    else:
+        torch.cuda.memory._record_memory_history(enabled=None)
     return True
 
 
-def stop_history() -> bool:
-    """Stop recording; return whether there is a GPU to record on."""
-    if not has_cuda():
-        return False
-    import torch
-
-    torch.cuda.memory._record_memory_history(enabled=None)
-    return True
-
-
-def dump_snapshot(path: Path | str) -> Path | None:
-    """Write what is allocated, and its history, to a file; return its path, None without a GPU.
+def dump_snapshot(path: Path | str) -> bool:
+    """Write what is allocated, and its history, to a file; returns whether it did: without a GPU there is none.
 
     path: ".pickle" for pytorch.org/memory_viz, ".json" to be read by anything else.
     Raises ValueError for any other suffix, with or without a GPU.
@@ -58,7 +54,7 @@ def dump_snapshot(path: Path | str) -> Path | None:
     if path.suffix not in (".pickle", ".json"):
         raise ValueError(f"{path}: a memory snapshot ends in .pickle (for pytorch.org/memory_viz) or .json")
     if not has_cuda():
-        return None
+        return False
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +62,7 @@ def dump_snapshot(path: Path | str) -> Path | None:
         torch.cuda.memory._dump_snapshot(str(path))
     else:
         path.write_text(json.dumps(torch.cuda.memory._snapshot(), default=str), encoding="utf-8")
-    return path
+    return True
 
 
 def summary() -> str:

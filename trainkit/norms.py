@@ -55,7 +55,8 @@ class NormRecorder(Callback):
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
             if name not in self._squares:
                 values = output[0] if isinstance(output, tuple) else output
-                self._squares[name] = values.detach().float().square().mean()
+                if values.ndim:  # a part that puts out a loss has no activations
+                    self._squares[name] = values.detach().float().square().mean()
 
         return hook
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from trainkit.checkpointing.rng import capture_rng, restore_rng
@@ -174,6 +173,8 @@ def check_weights(model: nn.Module, path: Path) -> None:
 
     Raises CheckpointError naming the tensors that are missing, unknown or of another shape.
     """
+    from safetensors import SafetensorError, safe_open  # training without checkpoints needs no safetensors
+
     own = dict(named_tensors(model))
     try:
         with safe_open(path, framework="pt") as file:
@@ -194,6 +195,8 @@ def check_weights(model: nn.Module, path: Path) -> None:
 
 def _copy_file(path: Path, targets: Mapping[str, Tensor]) -> None:
     """Copy one tensor after the other: a model may be larger than what is left of this process's memory."""
+    from safetensors import safe_open
+
     with safe_open(path, framework="pt") as file:
         for name, target in targets.items():
             restore_tensor(target, file.get_tensor(name))

@@ -28,12 +28,7 @@ from trainkit.saving import StateSaver, verify_on_first_rank
 from trainkit.settings import Task, TrainerSettings, TrainResult
 from trainkit.signals import Interrupted, StopSignals
 from trainkit.state import TrainState
-from trainkit.training.accumulate import (
-    Accumulator,
-    StepTotals,
-    clip_gradients,
-    scale_gradients,
-)
+from trainkit.training.accumulate import Accumulator, StepTotals, clip_gradients, scale_gradients
 from trainkit.training.averaging import AveragedWeights
 from trainkit.training.fetching import take_batches
 from trainkit.training.guard import StepGuard, Verdict, step_if

@@ -1,8 +1,8 @@
 """[training]: how long, on what and how exactly to train."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from config.section import Section, Seed, rule
 
@@ -42,6 +42,17 @@ class TrainingSection(Section):
     spike_deviations: NonNegativeFloat = 0.0
     """Skip updates whose loss or gradient norm lies so many standard deviations above the mean of the last 100 good
     steps, such as 6.0; 0 never does."""
+
+    profile_steps: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = ()
+    """First and last step of a trace in the run folder, for ui.perfetto.dev, such as [20, 22]; later steps than the
+    first few show the run as it goes on. Empty: none [optimizer steps]."""
+
+    @rule("profile_steps", "max_steps")
+    def profiled_steps_are_a_range(profile_steps: tuple[int, ...], max_steps: int) -> str | None:
+        """Require nothing, or two steps in order that the run reaches."""
+        if not profile_steps or (len(profile_steps) == 2 and profile_steps[0] <= profile_steps[1] <= max_steps):
+            return None
+        return f"{list(profile_steps)} is not a range of steps up to max_steps = {max_steps}; use two, such as [20, 22]"
 
     @rule("precision", "device")
     def half_precision_needs_a_gpu(precision: str, device: str) -> str | None:

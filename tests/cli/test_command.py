@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from cli import bench_infer, bench_tokenizer, export, import_model, infer, sweep, train, train_tokenizer
+from cli import bench_infer, bench_tokenizer, bench_train, export, import_model, infer, sweep, train, train_tokenizer
 from cli import eval as eval_command
 from cli.command import report
 
@@ -17,6 +17,7 @@ COMMANDS = {
     "cli.eval": "eval.toml",
     "cli.train_tokenizer": "train_tokenizer.toml",
     "cli.bench_infer": "bench_infer.toml",
+    "cli.bench_train": "bench_train.toml",
     "cli.sweep": "sweep_infer.toml",
     "cli.export": "export.toml",
     "cli.import_model": "import.toml",
@@ -59,7 +60,19 @@ def test_printed_configuration_can_be_fed_back_and_needs_no_torch(module, config
 
 
 @pytest.mark.parametrize(
-    "module", [train, infer, eval_command, train_tokenizer, bench_infer, bench_tokenizer, sweep, export, import_model]
+    "module",
+    [
+        train,
+        infer,
+        eval_command,
+        train_tokenizer,
+        bench_infer,
+        bench_tokenizer,
+        bench_train,
+        sweep,
+        export,
+        import_model,
+    ],
 )
 def test_a_missing_configuration_is_a_usage_error(module, run):
     outcome = run(module.main, "trian.toml")

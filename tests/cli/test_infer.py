@@ -158,7 +158,10 @@ def test_the_wrong_way_of_generating_is_refused(checkpoint):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: os.truncate(folder / "model.safetensors", 2000), "unreadable or truncated"),
+        (
+            lambda folder: os.truncate(folder / "model.safetensors", 2000),
+            "damaged, its sha256 is not that in manifest.json",
+        ),
         (lambda folder: (folder / "model.json").write_text("{}"), "not a model description"),
         (lambda folder: (folder / "model.json").unlink(), "the run holds no checkpoint yet"),
         (lambda folder: (folder / "tokenizer" / "vocab.json").unlink(), "vocab.json"),

@@ -1,5 +1,6 @@
 """Training runs end to end: what they leave behind, and what they say when something is wrong."""
 
+import gzip
 import json
 import os
 import signal
@@ -297,3 +298,18 @@ def test_averaged_weights_that_no_run_kept_are_refused_with_a_remedy(train_small
     outcome = run(infer.main, "infer.toml", "inference.total_length=20", "checkpoint.weights=averaged")
     assert outcome.code == 2
     assert "kept no moving average of its weights; train with optimizer.ema_decay, or set" in outcome.err
+
+
+def test_profile_steps_leave_a_trace_in_the_run_folder(train_small):
+    outcome = train_small("training.profile_steps=[2,3]", "logging.run_name=traced")
+    assert outcome.code == 0
+    with gzip.open("runs/traced/trace_steps_2_3.json.gz", "rt") as file:
+        names = [event.get("name") for event in json.load(file)["traceEvents"]]
+    assert {"fetch", "forward", "layer 0", "backward", "clip", "optimizer"} <= set(names)
+
+
+@pytest.mark.parametrize("steps", ["[2]", "[3,2]", "[2,3,4]", "[2,99999]"])
+def test_profile_steps_must_be_a_range_of_the_run(train_small, steps):
+    outcome = train_small(f"training.profile_steps={steps}")
+    assert outcome.code == 2
+    assert "training.profile_steps" in outcome.err

@@ -11,6 +11,7 @@ SHAPES = {
     "llama": {},
     "qwen3": {"qk_norm": True, "tie_embeddings": True},
     "grouped": {"num_kv_heads": 1, "rope_theta": 500.0},
+    "shifted": {"shift_logits": True, "qk_norm": True},
     "grouped qwen3": {"num_kv_heads": 2, "qk_norm": True, "norm_eps": 1e-3},
 }
 

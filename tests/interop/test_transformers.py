@@ -1,5 +1,7 @@
 """What transformers itself makes of our folders, and we of its own: the independent judge of the exchange."""
 
+import re
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from transformerlm.inference.predictor import GenerationSettings, Predictor
 from transformerlm.inference.sampling import SamplingSettings
 from transformerlm.interop.huggingface import export_huggingface, write_tokenizer_files
 from transformerlm.interop.huggingface_import import import_huggingface
+from transformerlm.interop.model_card import RunFigures, render_card
 
 transformers = pytest.importorskip("transformers", reason="an independent reference")
 pytestmark = pytest.mark.slow
@@ -54,9 +57,9 @@ def test_the_wrong_rotary_layout_would_be_seen(tmp_path):
         assert (theirs(tokens).logits - loaded.model(tokens, is_causal=True)).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("kind", ["llama", "grouped qwen3"])
+@pytest.mark.parametrize("kind", ["llama", "grouped qwen3", "shifted"])
 def test_a_diffusion_folder_brings_its_own_model(tmp_path, kind):
-    loaded = make_loaded(kind, "masked_diffusion")
+    loaded = make_loaded(kind, "masked_diffusion", weight_scale=3.0)  # larger ones are sure of several tokens alike
     export_huggingface(loaded, tmp_path / "there")
     theirs = transformers.AutoModel.from_pretrained(tmp_path / "there", trust_remote_code=True)
     tokens = torch.randint(290, (3, 48))
@@ -100,6 +103,19 @@ def test_the_tokenizer_gives_our_ids_and_the_start_token(tmp_path):
         assert theirs(text, add_special_tokens=False).input_ids == tokenizer.encode(text)
         assert theirs.decode(tokenizer.encode(text)) == text
     assert (theirs.eos_token_id, theirs.mask_token_id) == (tokenizer.end_of_text_id, tokenizer.mask_id)
+
+
+@pytest.mark.parametrize("objective", ["autoregressive", "masked_diffusion"])
+def test_the_code_of_a_model_card_runs(tmp_path, monkeypatch, capsys, objective):
+    is_diffusion = objective == "masked_diffusion"
+    loaded = make_loaded("qwen3", objective)
+    card = render_card(loaded, RunFigures(), is_diffusion, "float32")
+    export_huggingface(loaded, tmp_path / "there", card=card)
+    monkeypatch.chdir(tmp_path / "there")
+    monkeypatch.setattr("builtins.input", None)  # it must not ask whether to trust
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {"__name__": "card"})
+    assert capsys.readouterr().out.startswith("Once upon a time")
 
 
 CONFIGS = {

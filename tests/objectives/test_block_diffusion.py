@@ -63,8 +63,8 @@ def test_one_pass_over_two_streams_equals_a_pass_for_each_block(make_model, make
 @pytest.mark.parametrize("extra", [{}, {"documents": DOCUMENTS}, {"valid": VALID}])
 def test_blocks_of_one_token_with_shifted_logits_are_autoregression(make_model, make_context, extra):
     class NeverAMask(torch.nn.Module):  # the one thing that autoregression does not know of masks
-        def forward(self, tokens, **rest):
-            return forbid_token(plain(tokens, **rest), MASK)
+        def forward(self, tokens, targets, **rest):
+            return plain(tokens, targets=targets._replace(forbidden=MASK), **rest)
 
     batch = {"tokens": TOKENS, **extra}
     plain, shifted = make_model(), make_model(shift_logits=True)
@@ -127,7 +127,7 @@ def test_gathered_head_has_the_loss_and_gradient_of_the_full_one(make_model, mak
 @pytest.mark.parametrize(("head", "logits"), [("full", 16 * 12), ("gathered", 144)])
 def test_the_clean_stream_needs_no_logits(make_model, make_context, head, logits):
     model, seen = make_model(), []
-    model.head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[:-1].numel()))
+    model.head.register_forward_hook(lambda module, inputs, output: seen.append(output.nats.numel()))
     tokens = torch.zeros((16, 12), dtype=torch.int64)
     BlockDiffusion(MASK, head=head, block_length=4)(model, {"tokens": tokens}, make_context(total_rows=16))
     assert seen == [logits]

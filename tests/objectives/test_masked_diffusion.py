@@ -54,7 +54,7 @@ def test_gathered_head_has_the_loss_and_gradient_of_the_full_head(make_model, ma
 
 def test_gathered_head_computes_fewer_logits(make_model, make_context):
     model, seen = make_model(), []
-    model.head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[:-1].numel()))
+    model.head.register_forward_hook(lambda module, inputs, output: seen.append(output.nats.numel()))
     tokens = torch.zeros((16, 12), dtype=torch.int64)
     MaskedDiffusion(MASK, head="gathered")(model, {"tokens": tokens}, make_context(total_rows=16))
     assert seen == [144]

@@ -15,11 +15,13 @@ def no_gpu(monkeypatch):
 
 def test_without_a_gpu_everything_answers_and_writes_nothing(no_gpu, tmp_path):
     assert memory.start_history() is False
-    assert memory.stop_history() is False
+    assert memory.start_history(True) is False
+    assert memory.start_history(False) is False
     assert memory.reset_peaks() is False
     assert memory.summary() == ""
     assert memory.peaks() == memory.MemoryPeaks(allocated_bytes=0, reserved_bytes=0)
-    assert memory.dump_snapshot(tmp_path / "deep" / "snapshot.pickle") is None
+    assert memory.dump_snapshot(tmp_path / "deep" / "snapshot.pickle") is False
+    assert memory.dump_snapshot(tmp_path / "alloc_history.json") is False
     assert list(tmp_path.iterdir()) == []
 
 
@@ -40,6 +42,8 @@ def test_on_a_gpu_peaks_follow_allocations_and_snapshots_can_be_read(tmp_path):
     held = torch.zeros(2**20, device="cuda")
     assert memory.peaks().allocated_bytes >= before + held.nbytes
     assert "GPU" in memory.summary() or "Allocated" in memory.summary()
-    assert "segments" in json.loads(memory.dump_snapshot(tmp_path / "a.json").read_text())
-    assert "segments" in pickle.loads(memory.dump_snapshot(tmp_path / "a.pickle").read_bytes())
-    assert memory.stop_history()
+    assert memory.dump_snapshot(tmp_path / "a.json")
+    assert "segments" in json.loads((tmp_path / "a.json").read_text())
+    assert memory.dump_snapshot(tmp_path / "a.pickle")
+    assert "segments" in pickle.loads((tmp_path / "a.pickle").read_bytes())
+    assert memory.start_history(False)

@@ -8,6 +8,7 @@ import torch
 from trainkit_workers import (
     ToySource,
     evaluate_uneven,
+    global_batch,
     make_settings,
     make_trainer,
     toy_objective,
@@ -146,7 +147,10 @@ def test_uneven_validation_sets_neither_hang_nor_bias_and_empty_ones_are_an_erro
 def test_uneven_validation_sets_do_not_hang_a_model_that_talks_in_its_forward_pass(batches_by_rank, run_ranks):
     talking = run_ranks(evaluate_uneven, 2, batches_by_rank, True)
     silent = run_ranks(evaluate_uneven, 2, batches_by_rank)
-    assert talking == silent, "and what a rank does to keep others company counts for nothing"
+    assert talking == silent
+    batches = [global_batch(10 * rank + i) for rank, number in enumerate(batches_by_rank) for i in range(number)]
+    targets = sum(int(batch["valid"].sum()) for batch in batches)
+    assert talking[0][1:] == (targets, len(batches)), "what a rank does to keep others company counts for nothing"
 
 
 def test_nan_loss_stops_before_the_update_and_names_step_origin_and_last_good_checkpoint(tmp_path, run_ranks):

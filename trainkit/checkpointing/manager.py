@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from trainkit.checkpointing import storage
 from trainkit.checkpointing.manifest import read_manifest, write_manifest
 from trainkit.checkpointing.retention import Retention, rank_by_score
@@ -51,6 +49,8 @@ class CheckpointManager:
         score: the validation loss of what is saved, by which the best is chosen.
         Raises CheckpointSaveError if the disk is full or refuses; earlier checkpoints stay intact.
         """
+        from safetensors import SafetensorError  # training without checkpoints needs no safetensors
+
         final = self.folder / f"step_{step:08d}"
         temporary = self.folder / f".{final.name}.partial"
         score = score if score is not None and math.isfinite(score) else None

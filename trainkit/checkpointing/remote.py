@@ -7,13 +7,15 @@
 import json
 from pathlib import Path
 from types import TracebackType
-
-import fsspec
+from typing import TYPE_CHECKING
 
 from trainkit.checkpointing import storage
 from trainkit.checkpointing.manager import BEST, LATEST, is_checkpoint_name
 from trainkit.checkpointing.manifest import MANIFEST_NAME, Manifest, parse_manifest, verify_manifest
 from trainkit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import fsspec
 
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
@@ -23,11 +25,13 @@ def is_url(text: str) -> bool:
     return "://" in text
 
 
-def open_file_system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def open_file_system(url: str) -> "tuple[fsspec.AbstractFileSystem, str]":
     """Return fsspec's file system for a URL, and the path in it.
 
     Raises ValueError if the protocol is unknown or its package is not installed.
     """
+    import fsspec  # only runs with a remote place need it
+
     protocol = url.split("://", 1)[0]
     options = {"auto_mkdir": True} if protocol == "file" else {}
     try:

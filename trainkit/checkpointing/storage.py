@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 
@@ -38,6 +37,8 @@ def write_file(path: Path, content: bytes) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as safetensors; the caller syncs the file."""
+    from safetensors.torch import save_file  # training without checkpoints needs no safetensors
+
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
 

@@ -46,6 +46,7 @@ function logTicks(low, high, count) {
     for (let p = from; p <= to; p++) digits.forEach(d => { const t = p + Math.log10(d); if (t >= low - 1e-9 && t <= high + 1e-9) all.push(t); });
     return all;
   });
+  if (within.at(-1).length < 2) return ticks(10 ** low, 10 ** high, count).map(Math.log10);  // hardly any range
   const fitting = within.filter(each => each.length <= count + 2);
   return fitting.length ? fitting.at(-1) : within[0].filter((_, i, all) => i % Math.ceil(all.length / count) === 0);
 }
@@ -75,7 +76,7 @@ function chart(box, title, series, options = {}) {
   y1 += pad; if (!(options.floor === 0 && y0 === 0)) y0 -= pad;
   const yMarks = (options.logY ? logTicks : ticks)(y0, y1, Math.max(3, height / 36));
   const label = v => format(options.logY ? 10 ** v : v);
-  const left = 12 + 6.6 * Math.max(...yMarks.map(v => label(v).length)), right = width - 8, top = 8, bottom = height - 22;
+  const left = 12 + 6.6 * Math.max(1, ...yMarks.map(v => label(v).length)), right = width - 8, top = 8, bottom = height - 22;
   const px = v => left + (tx(v) - x0) / (x1 - x0) * (right - left), py = v => bottom - (ty(v) - y0) / (y1 - y0) * (bottom - top);
   const text = (x, y, anchor, words) => { const node = draw("text", { x, y, "text-anchor": anchor }); node.textContent = words; svg.append(node); };
   yMarks.forEach(v => {

@@ -107,8 +107,9 @@ def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float | None) -
 
     Sharded or not, it is the norm of the whole gradient.
     """
-    norm = nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm).detach()
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    with nvtx_range("clip"):
+        norm = nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm).detach()
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def scale_gradients(parameters: Sequence[nn.Parameter], factor: Tensor) -> None:

@@ -95,7 +95,6 @@ def count_parameters(model: TransformerLM) -> int:
 
 def resolve_mode(loaded: LoadedModel, mode: str) -> str:
     """Return "autoregressive" or "diffusion"; raises ForeignModelError for weights that have no form there."""
-    shape = loaded.model.shape.to_dict()
     chosen = choose_mode(mode, loaded.objective)
     if chosen == "diffusion" and abilities_of(loaded.objective).is_block_causal:
         raise ForeignModelError(
@@ -104,11 +103,6 @@ def resolve_mode(loaded: LoadedModel, mode: str) -> str:
         )
     if chosen == "verified":
         raise ForeignModelError("generation_mode = 'verified' is a way to sample here; use autoregressive or diffusion")
-    if chosen == "diffusion" and shape.get("shift_logits"):
-        raise ForeignModelError(
-            "this diffusion model predicts each token at the position before it (model.shift_logits), which the "
-            "modelling code written here does not; generate with transformerlm-infer"
-        )
     return chosen
 
 
@@ -129,7 +123,8 @@ def describe_model(loaded: LoadedModel, is_diffusion: bool) -> dict[str, object]
             "AutoModelForMaskedLM": f"{home}.MaskedDiffusionLM",
         }
         own = {"model_type": DIFFUSION_TYPE, "architectures": ["MaskedDiffusionLM"], "auto_map": classes}
-        return own | common | {"qk_norm": shape.qk_norm, "mask_token_id": tokenizer.mask_id}
+        how = {"qk_norm": shape.qk_norm, "shift_logits": shape.shift_logits, "mask_token_id": tokenizer.mask_id}
+        return own | common | how
     if shape.qk_norm:
         return {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "use_sliding_window": False} | common
     return {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "mlp_bias": False} | common

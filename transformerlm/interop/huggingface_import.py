@@ -40,7 +40,8 @@ def import_huggingface(folder: Path | str, adoption: Adoption | None = None) -> 
                 f"the tokenizer has {len(tokenizer.vocabulary)} tokens, more than the model's {shape.vocab_size}"
             )
         # Embeddings behind the tokenizer's last id are padding: no text has such a token.
-        shape = replace(shape, vocab_size=len(tokenizer.vocabulary))
+        is_shifted = is_diffusion and config.get("shift_logits", False)
+        shape = replace(shape, vocab_size=len(tokenizer.vocabulary), shift_logits=is_shifted)
         model = TransformerLM(shape)
         fill_model(model, from_llama(weights, shape))
     except ForeignModelError as error:

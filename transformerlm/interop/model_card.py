@@ -112,7 +112,7 @@ The modelling code comes with the weights: have a look at `modeling_transformerl
 ```python
 from transformers import AutoModel, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".", trust_remote_code=True)
 model = AutoModel.from_pretrained(".", trust_remote_code=True)
 ids = model.generate(tokenizer("Once upon a time", return_tensors="pt").input_ids, temperature=1.0)
 print(tokenizer.decode(ids[0], skip_special_tokens=True))

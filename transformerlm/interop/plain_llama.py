@@ -31,6 +31,8 @@ def plain_logits(config: Mapping[str, Any], weights: Mapping[str, Tensor], token
         x = get.norm(name + "post_attention_layernorm", hidden)
         gated = F.silu(x @ get[name + "mlp.gate_proj"].T) * (x @ get[name + "mlp.up_proj"].T)
         hidden = hidden + gated @ get[name + "mlp.down_proj"].T
+    if config.get("shift_logits"):  # of diffusion: a token is predicted at the position before it, the first at its own
+        hidden = torch.cat((hidden[:, :1], hidden[:, :-1]), dim=1)
     head = "model.embed_tokens" if config["tie_word_embeddings"] else "lm_head"
     return get.norm("model.norm", hidden) @ get[head].T
 

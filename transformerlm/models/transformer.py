@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from transformerlm.models.attention import Attention, AttentionPlan
 from transformerlm.models.documents import documents_rule, restart_positions
+from transformerlm.models.fused_loss import Head, Scores, Targets
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.layers import Block
 from transformerlm.models.norm import RMSNorm
@@ -46,7 +47,7 @@ class TransformerLM(nn.Module):
         self.rope = RotaryEmbedding(shape.head_dim, shape.context_length, shape.rope_theta)
         self.blocks = nn.ModuleList(self._block(layer) for layer in range(shape.num_layers))
         self.norm = RMSNorm(shape.d_model, eps=shape.norm_eps)
-        self.head = nn.Linear(shape.d_model, shape.padded_vocab_size, bias=False)
+        self.head = Head(shape.d_model, shape.padded_vocab_size, shape.vocab_size)
         if shape.tie_embeddings:
             self.head.weight = self.embedding.weight
         self.reset_parameters()
@@ -98,8 +99,9 @@ class TransformerLM(nn.Module):
         last_visible: Tensor | None = None,
         documents: Tensor | None = None,
         block_length: int | None = None,
-    ) -> Tensor:
-        """Return the logits.
+        targets: Targets | None = None,
+    ) -> Tensor | Scores:
+        """Return the logits, or what `targets` cost: then the logits are never there all at once.
 
         tokens: [batch, seq] int64; with `block_length`, [batch, 2 * seq].
         is_causal: whether a position sees nothing behind it. `last_visible` overrules it.
@@ -114,6 +116,7 @@ class TransformerLM(nn.Module):
         documents: [batch, seq] int64, numbers of the documents in a row: each is read as if it were alone.
         block_length: the tokens are two streams, noised and clean, of rows in blocks of this length (block diffusion,
             two_streams.py); logits are those of the noised one.
+        targets: one for each position that would have logits, flattened.
         Returns [batch, seq, vocab_size], or [n, vocab_size] if `selected` is given; at each position, the logits of the
         next token if is_causal, else of its own (also with shape.shift_logits, which the model allows for).
         Raises ValueError if seq exceeds the context length.
@@ -134,7 +137,7 @@ class TransformerLM(nn.Module):
             hidden = torch.cat((hidden[:, :1], hidden[:, :-1]), dim=1)
         if selected is not None:
             hidden = hidden.flatten(0, 1)[selected]
-        return self.head(hidden)[..., : self.shape.vocab_size]
+        return self.head(hidden, targets)
 
     def hidden_states(self, tokens: Tensor, plan: AttentionPlan) -> Tensor:
         """Run the trunk: [batch, seq] int64 -> normalised [batch, seq, d_model], ready for the head."""

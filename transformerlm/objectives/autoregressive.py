@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
+from transformerlm.models.fused_loss import Targets
 from transformerlm.models.transformer import TransformerLM
 from transformerlm.objectives.base import LossOutput, NoiseContext
 
@@ -24,14 +25,9 @@ class Autoregressive:
         """
         tokens = batch["tokens"]
         documents = batch["documents"][:, :-1] if "documents" in batch else None
-        logits = model(tokens[:, :-1], is_causal=True, documents=documents)
-        targets = tokens[:, 1:]
-        if "valid" not in batch:
-            loss_sum = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
-            return LossOutput(loss_sum, loss_sum.new_tensor(targets.numel()))
-        is_target = batch["valid"][:, 1:]
-        nats = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-        loss_sum = (nats * is_target.flatten()).sum()
+        is_target = batch["valid"][:, 1:] if "valid" in batch else torch.ones_like(tokens[:, 1:], dtype=torch.bool)
+        targets = Targets(tokens[:, 1:].flatten(), is_target.flatten().float())
+        loss_sum = model(tokens[:, :-1], is_causal=True, documents=documents, targets=targets).loss_sum
         return LossOutput(loss_sum, is_target.sum().to(loss_sum.dtype))
 
     def training_flops(self, model: TransformerLM, seq: int) -> int:

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transformerlm.models.fused_loss import Scores, Targets
 from transformerlm.models.transformer import TransformerLM
 from transformerlm.models.two_streams import block_starts
 from transformerlm.objectives.base import LossOutput, NoiseContext
@@ -84,14 +84,12 @@ class MaskedDiffusion:
         plan = self.plan_step(length, context)
         corruption = self.corrupt(batch, plan, context)
         selected = self.select_positions(corruption.is_masked) if self.head == "gathered" else None
-        logits = self.predict(model, corruption, batch, plan, selected)
-        targets, weights = corruption.tokens.flatten(), corruption.weights.flatten()
+        tokens, weights = corruption.tokens.flatten(), corruption.weights.flatten()
         if selected is not None:
-            targets, weights = targets[selected], weights[selected]
-        nats = F.cross_entropy(forbid_token(logits, self.mask_id).flatten(0, -2), targets, reduction="none")
-        # A position that is not masked carries its token over and costs nothing. Its target may be the forbidden
-        # token itself (infinite loss), hence `where` instead of a product with zero.
-        loss_sum = torch.where(weights > 0, nats * weights, 0.0).sum()
+            tokens, weights = tokens[selected], weights[selected]
+        # A position that is not masked carries its token over and costs nothing: its weight is 0. A mask is never an
+        # answer (the SUBS parameterisation).
+        loss_sum, nats = self.predict(model, corruption, batch, plan, selected, Targets(tokens, weights, self.mask_id))
         masked = corruption.is_masked.sum() / corruption.copies
         valid = batch["valid"].repeat(corruption.copies, 1) if "valid" in batch else None
         return LossOutput(
@@ -135,8 +133,9 @@ class MaskedDiffusion:
         batch: Mapping[str, Tensor],
         plan: StepPlan,
         selected: Tensor | None,
-    ) -> Tensor:
-        """Return the logits of the noised tokens: [copies * batch, seq, vocab_size], or [n, vocab_size]."""
+        targets: Targets | None = None,
+    ) -> Tensor | Scores:
+        """Return what the targets cost; without, the logits: [copies * batch, seq, vocab_size] or [n, vocab_size]."""
         tokens, seq = corruption.noised, corruption.noised.shape[1]
         valid, documents = (
             batch[name].repeat(corruption.copies, 1) if name in batch else None for name in ("valid", "documents")
@@ -155,6 +154,7 @@ class MaskedDiffusion:
             last_visible=last_visible,
             documents=documents,
             block_length=plan.block_length,
+            targets=targets,
         )
 
     def draw_length(self, seq: int, context: NoiseContext) -> int:

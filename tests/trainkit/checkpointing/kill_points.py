@@ -83,10 +83,12 @@ def die_at_every_point(folder: str, is_halfway: bool) -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code == 0:
             break  # it had no such operation left
+        is_latest_there = (run / "run" / "checkpoints" / "latest").exists()  # moved only to what is there
         found = find_checkpoint(run / "run")
         weights = in_a_fork(lambda run=run: train(run, STEPS), place)
         leftovers = [path.name for path in (run / "run" / "checkpoints").glob(".*")]
-        results.append({"code": code, "step": checkpoint_step(found), "weights": weights, "leftovers": leftovers})
+        result = {"code": code, "step": checkpoint_step(found), "weights": weights, "leftovers": leftovers}
+        results.append(result | {"is_latest_there": is_latest_there})
         shutil.rmtree(run)
     torch.save(results, place / "results.pt")
 

@@ -18,6 +18,7 @@ def test_a_kill_at_any_write_of_a_save_costs_no_more_than_that_save(is_halfway, 
     assert set(steps) == {3, 4}
     for number, result in enumerate(results, start=1):
         assert result["code"] == -9
+        assert result["is_latest_there"], number
         assert result["leftovers"] == [], number
         for name, tensor in whole.items():
             assert torch.equal(result["weights"][name], tensor), (number, name)

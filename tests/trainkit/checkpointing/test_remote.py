@@ -139,6 +139,8 @@ def test_death_of_the_line_at_any_operation_never_leaves_half_a_checkpoint_in_si
         fetched = fetch_checkpoint("unreliable://bucket/run", tmp_path / f"there_{index}")
         verify_checkpoint(fetched)
         assert fetched.name in ("step_00000001", "step_00000002"), index
+        for name in RemoteCheckpoints("unreliable://bucket/run").list_complete():
+            fetch_checkpoint(f"unreliable://bucket/run/{name}", tmp_path / f"listed_{index}")
         UnreliableFileSystem.fails = []
         assert upload(manager, "unreliable://bucket/run") == []
         assert list(RemoteCheckpoints("unreliable://bucket/run").list_complete()) == ["step_00000002"]

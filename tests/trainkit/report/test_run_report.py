@@ -131,3 +131,14 @@ def test_a_browser_draws_every_chart_without_an_error(tmp_path, max_steps):
 def test_a_run_that_has_recorded_nothing_yet_has_a_page_too(tmp_path):
     RunReport(tmp_path, FACTS).write()
     assert "nothing recorded yet" in look_at(tmp_path / "report.html")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_values_that_hardly_differ_have_an_axis_on_a_logarithmic_scale(tmp_path):
+    lines = [{"step": step, "loss": 3.0, "loss_ema": 3.0, "grad_norm": 0.81 + step / 100} for step in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    RunReport(tmp_path, FACTS).write()
+    document = look_at(tmp_path / "report.html")
+    norms = document.partition('aria-label="Gradient norm, before clipping"')[2].partition("</svg>")[0]
+    assert len(re.findall(r'text-anchor="end"', norms)) >= 2

@@ -14,6 +14,7 @@ DEFAULTS = {
     "rms_norm_eps": 1e-5,
     "rope_theta": 10_000.0,
     "qk_norm": False,
+    "shift_logits": False,
     "mask_token_id": None,
 }
 

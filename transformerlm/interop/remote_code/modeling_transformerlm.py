@@ -5,7 +5,8 @@
     print(tokenizer.decode(model.generate(ids, total_length=160)[0], skip_special_tokens=True))
 
 It is Llama's Transformer without the causal mask: every position sees all others, and the logits at a position are
-those of its own token. Text is made by filling masks in, after LLaDA (Nie et al. 2025, arXiv 2502.09992).
+those of its own token (also with `shift_logits`, where they are computed at the position before it). Text is made by
+filling masks in, after LLaDA (Nie et al. 2025, arXiv 2502.09992).
 """
 
 import torch
@@ -135,6 +136,8 @@ class MaskedDiffusionLM(PreTrainedModel):
         mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
         for layer in self.model.layers:
             x = layer(x, rotation, mask)
+        if self.config.shift_logits:  # a token is predicted at the position before it, the first at its own
+            x = torch.cat((x[:, :1], x[:, :-1]), dim=1)
         return MaskedLMOutput(logits=self.lm_head(self.model.norm(x)))
 
     @torch.no_grad()
@@ -160,11 +163,10 @@ class MaskedDiffusionLM(PreTrainedModel):
         blocks = [
             (first, min(first + block_length, total_length)) for first in range(start, total_length, block_length)
         ]
-        steps = total_length - start if steps is None else steps
-        if steps < len(blocks):
+        if steps is not None and steps < len(blocks):
             raise ValueError(f"steps = {steps} is fewer than the {len(blocks)} blocks; raise steps or block_length")
         for index, (first, last) in enumerate(blocks):
-            share = steps // len(blocks) + (index < steps % len(blocks))
+            share = last - first if steps is None else steps // len(blocks) + (index < steps % len(blocks))
             quota, remainder = divmod(last - first, share)
             for step in range(min(share, last - first)):
                 self._unmask(tokens, first, last, quota + (step < remainder), temperature)
