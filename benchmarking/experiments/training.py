@@ -9,15 +9,13 @@ from pathlib import Path
 
 import torch
 
-from cli.build import build_objective, build_shape, build_trainer_settings
-from cli.sources import RowShape, build_train_batches, prefetched
+from cli.task import open_task, trainer_settings
 from cli.tokens import load_tokenizer
 from config.io import load_config
 from config.roots import TrainConfig
 from trainkit.callbacks import Callback
-from trainkit.data.documents import Shard
+from trainkit.distributed.parallel import World, choose_device
 from trainkit.metrics import StepRecord
-from trainkit.settings import Task
 from trainkit.trainer import Trainer
 from transformerlm.checkpoint import LoadedModel
 from transformerlm.models.transformer import TransformerLM
@@ -70,20 +68,14 @@ def train_and_measure(
 ) -> LoadedModel:
     """Train from scratch in this process; `measure(model, step)` is called after each of `steps`."""
     tokenizer = load_tokenizer(config.data.tokenizer)
-    torch.manual_seed(config.training.seed)
-    model = TransformerLM(build_shape(config.model, config.objective))
-    loaded = LoadedModel(model, tokenizer, config.objective.name, folder=None)
-    objective = build_objective(config.objective, tokenizer)
-    rows = RowShape(config.model.context_length, objective.lookahead, config.training.batch_size)
-    callbacks = [] if measure is None else [MeasureAtSteps(model, steps, lambda step: measure(loaded, step))]
-    settings = build_trainer_settings(config.training, config.optimizer, log_every=10**9, save_every=0)
-    with prefetched(
-        build_train_batches(config.data, tokenizer, rows, Shard()), config.data, pin_memory=False
-    ) as source:
-        result = Trainer(Task(model, objective, source), settings, callbacks=callbacks).fit()
+    world = World(device=choose_device(config.training.device))
+    with open_task(config, tokenizer, world) as task:
+        loaded = LoadedModel(task.model, tokenizer, config.objective.name, folder=None)
+        callbacks = [] if measure is None else [MeasureAtSteps(task.model, steps, lambda step: measure(loaded, step))]
+        result = Trainer(task, trainer_settings(config, task), world, callbacks).fit()
     if result.stop_signal is not None:  # a run that was stopped is no run
         raise SystemExit(result.exit_code)
-    model.eval()
+    task.model.eval()
     return loaded
 
 
