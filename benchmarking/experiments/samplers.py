@@ -29,7 +29,7 @@ LENGTH = 1 + hidden_markov.DOCUMENT_LENGTH
 STEPS = (4, 8, 16, 32, 63)
 LARGE = ("training.max_steps=20000", "model.d_model=256", "model.num_layers=6", "model.num_heads=8")
 WORK = "forwards_per_token"
-AUTOREGRESSION, EXACT = "autoregression, cached", "first hitting (exact any-order)"
+AUTOREGRESSION, EXACT = "autoregression, cached", "first hitting"
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def samplers(is_autoregressive: bool) -> Iterator[tuple[str, GenerationSettings]
         yield "random order", replace(plain, policy=Policy("random"), steps=steps)
         yield "surest first", replace(plain, policy=Policy("low_confidence"), steps=steps)
         in_blocks = replace(plain, block_length=16, cache="dual", policy=Policy("random"))
-        yield "random order, blocks of 16, dual cache", replace(in_blocks, steps=steps)
+        yield "blocks of 16, dual cache", replace(in_blocks, steps=steps)
     for bound in (0.1, 0.5, 1.0, 2.0):
         yield "entropy bound", replace(plain, policy=Policy("entropy_bound", entropy_bound=bound))
 
@@ -103,7 +103,7 @@ def draw(records: Records) -> None:
     names = dict.fromkeys(line["sampler"] for line in lines)
     curves = {name: [line for line in lines if line["sampler"] == name] for name in names}
     panels = [
-        Panel("share of the letters before the first impossible one", curves, WORK, "possible_share", by="setting"),
+        Panel("share of letters before an impossible one", curves, WORK, "possible_share", by="setting"),
         Panel("nats per letter of these above the entropy", curves, WORK, "excess_nats", by="setting"),
     ]
     draw_panels(NAME, panels, ("positions through the network per letter", ""), is_log_y=False, has_common_y=False)
