@@ -154,7 +154,7 @@ def measure(config: EvalConfig, candidate: Candidate, kind: LikelihoodKind, task
         length = candidate.shape.context_length
         generation = GenerationSettings(
             total_length=length,
-            block_length=config.infilling.block_length or length,
+            block_length=candidate.shape.block_length or length,
             mode="auto" if kind == "auto" else kind,
         )
         infilling = score_gaps(likelihood, Predictor(loaded), gaps, generation)

@@ -75,7 +75,7 @@ def draw(records: Records) -> None:
     for documents in sorted({line["documents"] for line in records.select(large=is_large)}):
         lines = {arm.name: records.select(arm=arm.name, documents=documents, large=is_large) for arm in ARMS}
         panels.append(Panel(f"{documents} documents, {documents * 64:,} tokens", lines, "epochs", "excess_nats", BITS))
-    draw_panels(NAME, panels, ("epochs over the text", "bits per token above the entropy, held out"))
+    draw_panels(NAME, panels, ("epochs over the text", "bits per token above the entropy"))
 
 
 if __name__ == "__main__":

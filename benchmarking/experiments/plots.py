@@ -9,6 +9,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 from benchmarking.experiments.records import FOLDER, average
 
@@ -37,13 +38,9 @@ def draw_panels(
 ) -> None:
     """Draw panels side by side with common axes, and save the figure as docs/experiments/NAME.svg."""
     with plt.rc_context({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": name}):
+        width = max(6.0, 3.2 * len(panels))
         figure, axes = plt.subplots(
-            1,
-            len(panels),
-            figsize=(max(5.2, 3.2 * len(panels)), 3.6),
-            sharey=has_common_y,
-            squeeze=False,
-            layout="constrained",
+            1, len(panels), figsize=(width, 3.6), sharey=has_common_y, squeeze=False, layout="constrained"
         )
         for ax, panel in zip(axes[0], panels, strict=True):
             draw_curves(ax, panel)
@@ -52,11 +49,15 @@ def draw_panels(
             ax.grid(True, which="both", color="#dddddd", linewidth=0.5)
             ax.spines[["top", "right"]].set_visible(False)
             ax.set_xscale("log")
+            ax.xaxis.set_minor_formatter(NullFormatter())
             if is_log_y:
                 ax.set_yscale("log")
+                ax.yaxis.set_major_formatter("{x:g}")
+                ax.yaxis.set_minor_formatter("{x:g}" if axis_is_short(panels) else NullFormatter())
         axes[0][0].set_ylabel(labels[1])
         handles, names = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False)
+        columns = max(1, int(width * 12 / (9 + max(map(len, names)))))  # letters in the width, and in an entry
+        figure.legend(handles, names, loc="outside lower center", ncols=min(columns, len(names)), frameon=False)
         figure.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
         plt.close(figure)
 
@@ -76,3 +77,9 @@ def draw_curves(ax: plt.Axes, panel: Panel) -> None:
             linewidth=1.2,
             capsize=2,
         )
+
+
+def axis_is_short(panels: Sequence[Panel]) -> bool:
+    """Tell whether all values lie within one power of ten or so, where its multiples have to be told, too."""
+    values = [line[panel.y] for panel in panels for lines in panel.curves.values() for line in lines if panel.y in line]
+    return max(values) < 20 * min(values)

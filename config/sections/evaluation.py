@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 
 from config.section import NonEmptyText, Section, Seed, rule
 from config.sections.data import OneSplitSection
@@ -68,5 +68,3 @@ class InfillingSection(Section):
     """Length of a gap [tokens]."""
     num_gaps: Annotated[int, Field(ge=2)] = 100
     """How many are filled."""
-    block_length: NonNegativeInt = 0
-    """Block length of denoising, for models that are trained in blocks; 0: the whole document at once [tokens]."""

@@ -61,22 +61,3 @@ def test_a_short_run_is_measured_on_the_way_and_learns(arm):
     train_and_measure(config, [1, 45], measure)
     assert found.keys() == {1, 45}
     assert 0 < found[45] < found[1] - 1
-
-
-def test_twice_the_rows_cost_block_diffusion_twice_the_trunk():
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed: uv sync --group experiments")
-    from benchmarking.experiments.compute import flops_per_step
-    from cli.build import build_shape
-    from transformerlm.models.transformer import TransformerLM
-
-    flops = {}
-    for arm in (AUTOREGRESSIVE, MASKED, block_arm(4)):
-        config = load_arm("compute", arm, 0)
-        model = TransformerLM(build_shape(config.model, config.objective))
-        flops[arm.name] = flops_per_step(model, config)
-    shape, rows, seq = model.shape, config.training.batch_size, config.model.context_length
-    head = 6 * rows * seq * shape.padded_vocab_size * shape.d_model
-    plain = flops["autoregressive"]
-    assert plain == rows * seq * model.flops_per_token(seq, is_causal=True)
-    assert flops["blocks of 4"] == pytest.approx(2 * (plain - head) + 0.75 * head)
-    assert flops["masked diffusion"] < flops["blocks of 4"]

@@ -174,7 +174,7 @@ def _infilling_table(lines: Sequence[Line]) -> Iterator[str]:
     for line, gaps in found:
         above = gaps.nats_per_token - gaps.true_nats_per_token
         sign = "<= " if gaps.is_bound else ""
-        sees = "left side" if line.objective.startswith("autoregressive") else "both sides"
+        sees = _view(line.objective)
         rows.append(
             [
                 line.checkpoint,
@@ -189,6 +189,13 @@ def _infilling_table(lines: Sequence[Line]) -> Iterator[str]:
         ["exact posterior", "", "both sides", f"{first.true_nats_per_token:.3f}", "", f"{first.best_match:.1%}"]
     )
     yield from _lay_out(["", "", "sees", "nats/token", "above the posterior", "exact match"], rows)
+
+
+def _view(objective: str) -> str:
+    """Say what of a gap's surroundings a model of this objective sees."""
+    if objective.endswith("autoregressive"):
+        return "left side"
+    return "left, own block" if objective == "block_diffusion" else "both sides"
 
 
 def _lay_out(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
