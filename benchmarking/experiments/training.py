@@ -4,7 +4,7 @@ Nothing is saved; a measurement goes into a list. Loop, data and objectives are 
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from cli.tokens import load_tokenizer
 from config.io import load_config
 from config.roots import TrainConfig
 from trainkit.callbacks import Callback
-from trainkit.distributed.parallel import World
+from trainkit.distributed.parallel import World, choose_device
 from trainkit.metrics import StepRecord
 from trainkit.trainer import Trainer
 from transformerlm.checkpoint import LoadedModel
@@ -68,14 +68,14 @@ def train_and_measure(
 ) -> LoadedModel:
     """Train from scratch in this process; `measure(model, step)` is called after each of `steps`."""
     tokenizer = load_tokenizer(config.data.tokenizer)
-    with open_task(config, tokenizer, World()) as task:
+    world = World(device=choose_device(config.training.device))
+    with open_task(config, tokenizer, world) as task:
         loaded = LoadedModel(task.model, tokenizer, config.objective.name, folder=None)
         callbacks = [] if measure is None else [MeasureAtSteps(task.model, steps, lambda step: measure(loaded, step))]
-        settings = replace(trainer_settings(config, task), log_every=10**9)
-        result = Trainer(task, settings, callbacks=callbacks).fit()
+        result = Trainer(task, trainer_settings(config, task), world, callbacks).fit()
     if result.stop_signal is not None:  # a run that was stopped is no run
         raise SystemExit(result.exit_code)
-    loaded.model.eval()
+    task.model.eval()
     return loaded
 
 
