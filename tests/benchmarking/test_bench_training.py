@@ -73,6 +73,7 @@ def test_beside_others_every_objective_runs_and_is_compared_round_by_round(bench
         assert f"\n{peer}, autoregressive, eager" in out or f"left out     {peer}: " in out
 
 
+@pytest.mark.slow
 def test_one_line_of_json_per_contender_whose_shares_add_up(bench):
     rows = [json.loads(line) for line in bench("--compare", "--json").splitlines()]
     assert {"transformerlm", "plain PyTorch"} <= {row["contender"] for row in rows}
@@ -85,7 +86,7 @@ def test_one_line_of_json_per_contender_whose_shares_add_up(bench):
         assert row["MB peak"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_contenders_stand_beside_eager_ones(bench):
     rows = [json.loads(line) for line in bench("--json", "--set", 'benchmark.modes=["eager","compiled"]').splitlines()]
     assert [row["mode"] for row in rows] == ["eager", "compiled"]

@@ -26,7 +26,7 @@ def test_the_range_test_leaves_one_page_and_no_run(small_arguments, capsys, monk
     assert len(data["losses"]) == len(data["smoothed"]) == len(data["rates"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_batch_finder_keeps_the_global_batch_and_leaves_nothing(small_arguments, start):
     arguments = small_arguments("training.batch_size=8", "training.grad_accum_steps=2", "training.device=cpu")
     finder = start("-m", "cli.train", *arguments, "--find-batch-size")

@@ -50,7 +50,7 @@ def losses(run: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if "loss" in key or key == "step"} for line in lines]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_forty_steps_are_seventeen_a_kill_and_the_rest(case, runs):
     whole, cut = (runs / case.replace(":", "_") / name for name in ("whole", "cut"))

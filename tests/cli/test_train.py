@@ -114,7 +114,7 @@ def test_the_saved_configuration_repeats_the_run(train_small, run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", ["train.toml", "train_joint.toml"])
+@pytest.mark.parametrize("config", ["train.toml", pytest.param("train_joint.toml", marks=pytest.mark.long)])
 def test_two_processes_train_together(train_small, config):
     outcome = train_small(RUN, "ddp.nproc_per_node=2", config=config)
     assert outcome.code == 0, outcome.err

@@ -261,7 +261,7 @@ def test_handlers_outlast_a_stop_so_that_a_late_repeat_does_not_kill_and_are_put
         signal.signal(signal.SIGINT, interrupt)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_signal_to_the_launcher_lets_both_workers_save_and_says_how_to_resume(tmp_path):
     command = [sys.executable, trainkit_workers.__file__, str(tmp_path), "2000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -282,7 +282,7 @@ def is_running(process_id: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended, whoever should collect it
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_save_and_end_when_the_launcher_is_killed(tmp_path):
     process = subprocess.Popen(
         [sys.executable, trainkit_workers.__file__, str(tmp_path), "2000"], stderr=subprocess.DEVNULL

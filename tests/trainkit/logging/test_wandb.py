@@ -93,7 +93,7 @@ def test_without_a_key_it_goes_on_offline_and_says_how_to_upload_later(tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["refusing", "silent"])
+@pytest.mark.parametrize("kind", ["refusing", pytest.param("silent", marks=pytest.mark.long)])
 def test_a_dead_endpoint_neither_stops_nor_slows_training(kind, silent_server, tmp_path, monkeypatch, capfd):
     port = silent_server if kind == "silent" else free_port()
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")

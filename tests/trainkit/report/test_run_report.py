@@ -106,7 +106,7 @@ def test_the_page_names_no_address_and_text_cannot_leave_its_string():
 
 @needs_browser
 @pytest.mark.slow
-@pytest.mark.parametrize("max_steps", [2, 400])
+@pytest.mark.parametrize("max_steps", [2, pytest.param(400, marks=pytest.mark.long)])
 def test_a_browser_draws_every_chart_without_an_error(tmp_path, max_steps):
     samples = [{"step": step, "prompt": "Once", "text": f"Once <b>{step}</b>"} for step in (1, max_steps)]
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(each) + "\n" for each in samples))
