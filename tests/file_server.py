@@ -13,6 +13,7 @@ class Request:
     method: str
     path: str
     headers: dict[str, str]
+    query: str = ""
 
 
 @dataclass
@@ -61,8 +62,8 @@ class FileServer:
         return Handler
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        path = handler.path.partition("?")[0]
-        request = Request(handler.command, path, dict(handler.headers))
+        path, _, query = handler.path.partition("?")
+        request = Request(handler.command, path, dict(handler.headers), query)
         self.requests.append(request)
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         if self.refusals and handler.command == "GET":

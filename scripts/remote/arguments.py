@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import shlex
 
+LONGEST_NUMBER = 9
+"""Digits of a number: what bash, sleep and a clock can still count with."""
+
 
 class UsageError(Exception):
     """What the user can mend; the message says how."""
@@ -31,8 +34,10 @@ class Arguments:
     def number(self, name: str, default: float) -> str:
         """Return an option that has to be a number, zero or more."""
         value = self.text(name, str(default))
-        if not value.replace(".", "", 1).isdigit() or not value.isascii():
-            raise UsageError(f'{name}: "{value}" is not a number; for example {name}={default}')
+        if not value.replace(".", "", 1).isdigit() or not value.isascii() or len(value) > LONGEST_NUMBER:
+            raise UsageError(
+                f'{name}: "{value}" is not a number of at most {LONGEST_NUMBER} digits; for example {name}={default}'
+            )
         return value
 
     def count(self, name: str, default: int) -> str:
@@ -40,7 +45,7 @@ class Arguments:
         value = self.number(name, default)
         if "." in value:
             raise UsageError(f'{name}: "{value}" is not a whole number; for example {name}={default}')
-        return value
+        return str(int(value))  # without zeros in front, which make it octal for bash
 
     def split(self, name: str, default: str = "") -> list[str]:
         """Cut an option into words as a shell would: quotes and backslashes hold together, nothing is expanded."""

@@ -43,8 +43,12 @@ def normalize(path: Path) -> str:
 
     Nothing is expanded: a value is what stands there. Raises UsageError without showing any value.
     """
+    try:
+        content = path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"env/{path.name} is not UTF-8 text; save it as such") from None
     lines = []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue

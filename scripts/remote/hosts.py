@@ -10,10 +10,16 @@ import contextlib
 import dataclasses
 import os
 import re
+import select
 import shlex
+import signal
 import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from arguments import UsageError
 
@@ -25,6 +31,8 @@ POD_CONFIG = CHECKOUT / "env" / "ssh_config"
 DEFAULT_HOST = "prime-node"
 DEFAULT_ROOT = "~/transformerlm"
 CONNECTION_LOST = 255
+SILENCE_S = float(os.environ.get("REMOTE_SILENCE_S") or 300)
+"""How long a host may be silent that is connected and has to answer a short question, or to take what is sent."""
 COMPANIONS = {"HOST_SH": "host.sh", "JOB_SH": "job.sh", "CHECK_WANDB": "check_wandb.py"}
 """Shell variables in which the scripts of the host find the text of these files."""
 _ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9_][A-Za-z0-9_.@-]*)(:(?P<port>\d+))?")
@@ -74,15 +82,18 @@ class Host:
             self._ssh("-T", self.address, "bash -s"), env=self._environment(), stdin=subprocess.PIPE, stdout=stdout
         )
         try:
-            process.stdin.write(text.encode())
+            process.stdin.write(_encode(text))
             process.stdin.flush()
             if not is_attached:
                 process.stdin.close()
             # Attached, the other side takes the end of its standard input for the end of us: keep it open.
-            output = process.stdout.read().decode(errors="replace") if process.stdout else ""
+            output = b"".join(_read(process.stdout)).decode(errors="replace") if process.stdout else ""
             exit_code = process.wait()
         except BrokenPipeError:
             output, exit_code = "", process.wait() or CONNECTION_LOST
+        except TimeoutError:
+            process.terminate()
+            raise self._silence() from None
         finally:
             _close(process)
         self._check(exit_code)
@@ -103,18 +114,33 @@ class Host:
         parts.append(f"{{ {' '.join(run)}; exit; }}\n")
         return "\n".join(parts)
 
-    def open_terminal(self, command: str) -> int:
-        """Run a constant command on a terminal of the host; returns its exit code."""
+    def open_terminal(self, command: str) -> None:
+        """Run a constant command on a terminal of the host. Raises RemoteError with its exit code."""
         # Login shells differ: bash, named here, finds what bootstrap-remote installed.
         words = f"exec bash -c {shlex.quote('PATH=$HOME/.local/bin:$HOME/.cargo/bin:$PATH; exec ' + command)}"
-        return subprocess.call(self._ssh("-tt", self.address, words), env=self._environment())
+        self._check(subprocess.call(self._ssh("-tt", self.address, words), env=self._environment()))
 
     def push(self, commit: str, root: str, branch: str) -> None:
-        """Send a commit of the local checkout into the host's repository."""
-        environment = {**self._environment(), "GIT_SSH": str(SSH), "GIT_SSH_VARIANT": "ssh"}
-        command = ["git", "-C", str(CHECKOUT), "push", "--quiet", "--force", "--no-verify"]
+        """Send a commit of the local checkout into the host's repository, showing progress on a terminal."""
+        # Quiet but for its progress, by which a slow line is told from a host that takes nothing.
+        command = ["git", "-C", str(CHECKOUT), "push", "--quiet", "--progress", "--force", "--no-verify"]
         command += [f"{self.address}:{root}", f"{commit}:refs/heads/{branch}"]
-        if subprocess.call(command, env=environment):
+        with tempfile.TemporaryDirectory() as folder:
+            pid_file = Path(folder) / "pid"
+            environment = {"GIT_SSH": str(SSH), "GIT_SSH_VARIANT": "ssh", "REMOTE_PID_FILE": str(pid_file)}
+            git = subprocess.Popen(command, env={**self._environment(), **environment}, stderr=subprocess.PIPE)
+            try:
+                said = _relay(git.stderr)
+            except TimeoutError:
+                git.terminate()
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # its ssh would outlive it
+                    os.kill(int(pid_file.read_text()), signal.SIGTERM)
+                raise self._silence() from None
+            finally:
+                git.stderr.close()
+                exit_code = git.wait()
+        if exit_code:
+            print(said, end="", file=sys.stderr)
             message = "the source did not arrive (git says why, above: connection, or disk full?); run this again"
             raise RemoteError(1, message)
 
@@ -141,7 +167,7 @@ class Host:
             stdout=subprocess.PIPE,
         )
         try:
-            packer.stdin.write(script.encode())
+            packer.stdin.write(_encode(script))
             packer.stdin.flush()
             unpacker = subprocess.run(["tar", "-xf", "-", "-C", str(target)], stdin=packer.stdout)
             packer.stdout.close()
@@ -157,6 +183,13 @@ class Host:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_DIR")}
         return {**inherited, "REMOTE_SSH_CONFIG": self.config, "REMOTE_SSH_PORT": self.port}
 
+    def _silence(self) -> RemoteError:
+        return RemoteError(
+            CONNECTION_LOST,
+            f"{self.address} is connected but has not answered for {SILENCE_S:g} s. Running the same recipe again is "
+            "safe; if it stays so, look what hangs there (its disk?). REMOTE_SILENCE_S sets how long to wait",
+        )
+
     def _check(self, exit_code: int) -> None:
         if exit_code == CONNECTION_LOST:
             raise RemoteError(
@@ -166,6 +199,32 @@ class Host:
             )
         if exit_code:
             raise RemoteError(exit_code if exit_code > 0 else 128 - exit_code)
+
+
+def _encode(script: str) -> bytes:
+    """Turn text into what is sent; a name that is not UTF-8 arrives as the bytes that it is."""
+    return script.encode(errors="surrogateescape")
+
+
+def _read(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield what comes from a pipe until it is closed; raises TimeoutError after SILENCE_S without anything."""
+    while select.select([stream], [], [], SILENCE_S)[0]:
+        chunk = os.read(stream.fileno(), 65536)
+        if not chunk:
+            return
+        yield chunk
+    raise TimeoutError
+
+
+def _relay(stream: IO[bytes]) -> str:
+    """Show what git says as it comes, on a terminal; elsewhere return it, without the lines that it wrote over."""
+    said = b""
+    for chunk in _read(stream):
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), chunk)
+        else:
+            said += chunk
+    return re.sub(r"[^\n]*\r", "", said.decode(errors="replace"))
 
 
 def _close(process: subprocess.Popen) -> None:
@@ -181,11 +240,11 @@ def find_hosts(nodes: str = "") -> list[Host]:
     if "\n" in root or "\0" in root or root.startswith("-"):
         raise UsageError(f"REMOTE_ROOT: {root!r} cannot name a folder on the host; for example {DEFAULT_ROOT}")
     if nodes:
-        return [make_host(node, root) for node in nodes.split()]
+        return [make_host(node, root, name="nodes") for node in nodes.split()]
     return [make_host(os.environ.get("PRIME_HOST") or DEFAULT_HOST, root)]
 
 
-def make_host(text: str, root: str, config: str = "") -> Host:
+def make_host(text: str, root: str, config: str = "", name: str = "PRIME_HOST") -> Host:
     """Read an address as providers show it: alias, user@address, user@address:port, `ssh user@address -p port`.
 
     Raises UsageError: what ssh could take for an option of its own is never passed on.
@@ -201,7 +260,7 @@ def make_host(text: str, root: str, config: str = "") -> Host:
     match = _ADDRESS.fullmatch(words[0]) if len(words) == 1 else None
     if match is None or (port and match["port"]):
         raise UsageError(
-            f'PRIME_HOST: "{text}" is no host; use an alias of your ssh configuration, user@address, or '
+            f'{name}: "{text}" is no host; use an alias of your ssh configuration, user@address, or '
             '"user@address -p port". A key file and other options belong into the ssh configuration'
         )
     if not config:

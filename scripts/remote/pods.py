@@ -24,11 +24,13 @@ KNOWN_HOSTS = CHECKOUT / "env" / "known_hosts"
 PRIME_SETTINGS = Path.home() / ".prime" / "config.json"
 IMAGE = "ubuntu_22_cuda_12"
 POLL_S = float(os.environ.get("REMOTE_RETRY_S") or 10)
-_NODE = re.compile(r"(?:ssh\s+)?(?:(?P<user>[\w.-]+)@)?(?P<address>[\w.:-]+?)(?:\s+-p\s+(?P<port>\d+))?")
+_NODE = re.compile(r"(?:ssh\s+)?(?:(?P<user>\w[\w.-]*)@)?(?P<address>[\w:][\w.:-]*?)(?:\s+-p\s+(?P<port>\d+))?")
 
 
 def pod_up(arguments: Arguments) -> None:
     """Show what the cheapest fitting machine costs, ask, and rent it."""
+    if arguments.text("disk"):
+        arguments.count("disk", 200)
     offer = _choose_offer(arguments)
     name = arguments.text("name", f"transformerlm-{time.strftime('%m%d-%H%M')}")
     _confirm(arguments, f"Rent {_describe(offer)} as {name}?")
@@ -202,6 +204,8 @@ def check_nothing_is_lost(hosts: list[Host]) -> None:
 
 def train_then_down(arguments: Arguments) -> None:
     """Train, wait for the end, bring all runs here, give the pod back; ends with the job's exit code."""
+    recipes.check_job(arguments)
+    every_s = arguments.number("every", 10)
     pod = _choose_pod(arguments)
     _confirm(arguments, f"Train on pod {pod}, then give it back?")
     hosts = _connect(pod, _status(pod)["ssh"])
@@ -212,7 +216,7 @@ def train_then_down(arguments: Arguments) -> None:
     try:
         recipes.auto_train(arguments)
         try:
-            recipes.wait_for(hosts[0], arguments.number("every", 10))
+            recipes.wait_for(hosts[0], every_s)
         except RemoteError as error:
             if error.exit_code == CONNECTION_LOST or str(error):
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 import time
@@ -20,6 +21,7 @@ ATTACH = "tmux -u attach-session -t =transformerlm-train"
 START_WAIT_S = "60"
 STOP_GRACE_S = 120
 MASTER_PORT = 29500
+_MASTER = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:-]*")
 RETRY_S = float(os.environ.get("REMOTE_RETRY_S") or 15)
 PATIENCE_S = float(os.environ.get("REMOTE_PATIENCE_S") or 900)
 """How long a lost connection is tried again while waiting for a job."""
@@ -78,12 +80,14 @@ def sync_env(arguments: Arguments) -> None:
 
 def train(arguments: Arguments) -> None:
     """Start training in tmux, on one host or on several that work together."""
+    check_job(arguments)
     config = find_config(arguments.text("config", DEFAULT_CONFIG))
     start(arguments, _hosts(arguments), config, [*arguments.split("extra"), *arguments.words])
 
 
 def resume_train(arguments: Arguments) -> None:
     """Continue a run from its newest checkpoint."""
+    check_job(arguments)
     hosts = _hosts(arguments)
     run = arguments.text("run", "latest")
     check_run_name(run)
@@ -96,8 +100,6 @@ def start(arguments: Arguments, hosts: list[Host], config: str, words: list[str]
     """Start one job on all hosts, and show how it begins."""
     job = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
     gpus = arguments.text("gpus")
-    if gpus and not (gpus == "auto" or gpus.isdigit()):
-        raise UsageError(f'gpus: "{gpus}" is not a number of processes per host; for example gpus=8, or gpus=auto')
     master = _find_master(arguments, hosts) if len(hosts) > 1 else ""
     _tell_if_source_differs(hosts[0])
     force = str(int(arguments.flag("force")))
@@ -113,10 +115,25 @@ def start(arguments: Arguments, hosts: list[Host], config: str, words: list[str]
     hosts[0].call("await_start", job, START_WAIT_S)
 
 
+def check_job(arguments: Arguments) -> None:
+    """Raise UsageError if an option of a job cannot be right: better before minutes of installation, or of rent."""
+    arguments.split("extra")
+    arguments.flag("force")
+    gpus = arguments.text("gpus")
+    if gpus and not (gpus == "auto" or (gpus.isascii() and gpus.isdigit())):
+        raise UsageError(f'gpus: "{gpus}" is not a number of processes per host; for example gpus=8, or gpus=auto')
+    master = arguments.text("master")
+    if master and not _MASTER.fullmatch(master):
+        raise UsageError(f'master: "{master}" is no address of a host; for example master=10.0.0.1')
+    port = arguments.count("port", MASTER_PORT)
+    if not 0 < int(port) < 65536:
+        raise UsageError(f"port: {port} is no port, which is from 1 to 65535; for example port={MASTER_PORT}")
+
+
 def _find_master(arguments: Arguments, hosts: list[Host]) -> str:
     """Return address:port at which the other nodes find the first."""
     address = arguments.text("master") or hosts[0].ask("own_address").strip()
-    if not address or any(character.isspace() for character in address):
+    if not _MASTER.fullmatch(address):
         raise UsageError('master: the first node\'s own address is not known; say master="10.0.0.1"')
     return f"{address}:{arguments.count('port', MASTER_PORT)}"
 
@@ -158,7 +175,7 @@ def nvitop(arguments: Arguments) -> None:
     """Show the GPUs: live on a terminal, once otherwise."""
     host = _hosts(arguments)[0]
     if sys.stdin.isatty() and sys.stdout.isatty() and not arguments.words:
-        _end_with(host.open_terminal("nvitop"))
+        host.open_terminal("nvitop")
     else:
         host.call("nvitop_once", *arguments.words)
 
@@ -167,7 +184,7 @@ def attach_train(arguments: Arguments) -> None:
     """Show the job's terminal."""
     host = _hosts(arguments)[0]
     host.call("need_training")
-    _end_with(host.open_terminal(ATTACH))
+    host.open_terminal(ATTACH)
 
 
 def kill_train(arguments: Arguments) -> None:
@@ -225,7 +242,7 @@ def wait_for(host: Host, every_s: str) -> None:
 def auto_train(arguments: Arguments) -> None:
     """Do everything from an empty host to a running job."""
     find_config(arguments.text("config", DEFAULT_CONFIG))
-    arguments.split("extra")  # what is wrong with it is better said before minutes of installation
+    check_job(arguments)
     say("[1/4] tools, source, packages")
     bootstrap(arguments)
     say("[2/4] data")
@@ -241,8 +258,3 @@ def auto_train(arguments: Arguments) -> None:
 
 def _hosts(arguments: Arguments) -> list[Host]:
     return find_hosts(arguments.text("nodes"))
-
-
-def _end_with(exit_code: int) -> None:
-    if exit_code:
-        raise RemoteError(exit_code)

@@ -1,6 +1,9 @@
 """One host on the loopback for each process of tests, provisioned once by the recipes themselves."""
 
+import json
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,9 +12,19 @@ from pathlib import Path
 import pytest
 from file_server import FileServer
 
-sys.path.insert(0, str(Path(__file__).parent))  # for loopback
+sys.path.insert(0, str(Path(__file__).parent))  # for loopback and provider
 
-from loopback import Laptop, LoopbackHost, is_roomy, link_tools, make_environment, make_laptop, require_tools
+from loopback import (
+    Laptop,
+    LoopbackHost,
+    find_tool,
+    is_roomy,
+    link_tools,
+    make_environment,
+    make_laptop,
+    require_tools,
+)
+from provider import API_KEY, Provider
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +89,53 @@ def hub() -> Iterator[FileServer]:
     server = FileServer({f"{folder}/vocab.json": b"vocabulary", f"{folder}/merges.txt": b"merges"})
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def marks(base) -> Path:
+    """A folder that stays empty while nothing that was data is run."""
+    folder = base / "marks"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prime(base) -> str:
+    """The folder of the provider's own command line, installed for these tests."""
+    if (path := os.environ.get("TEST_PRIME")) or (path := shutil.which("prime")):
+        return str(Path(path).parent)
+    uv, folder = find_tool("uv"), base / "prime"
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+    command = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin/python"), "prime"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"prime cannot be installed: {done.stderr[-300:]}")
+    return str(folder / "bin")
+
+
+@pytest.fixture
+def provider(laptop, host, prime, monkeypatch):
+    """The API, and a laptop whose prime asks it; pods are the loopback host. PRIME_HOST names no pod at all."""
+    user = host.stanza("x").split("User ")[1].split("\n")[0]
+    provider = Provider(f"{user}@127.0.0.1 -p {host.port}")
+    settings = laptop.home / ".prime/config.json"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text(json.dumps({"ssh_key_path": str(host.base / "user_key")}))
+    changes = {
+        "PATH": f"{prime}:{laptop.environment['PATH']}",
+        "PRIME_API_BASE_URL": provider.url,
+        "PRIME_API_KEY": API_KEY,
+        "PRIME_DISABLE_VERSION_CHECK": "1",
+        "PRIME_HOST": "",
+        "PRIME_SSH_CONFIG": "",
+        "REMOTE_RETRY_S": "0.1",
+    }
+    for name, value in changes.items():
+        monkeypatch.setitem(laptop.environment, name, value)
+    yield provider
+    provider.close()
+    (laptop.checkout / "env/ssh_config").unlink(missing_ok=True)
+    shutil.rmtree(laptop.checkout / "runs", ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

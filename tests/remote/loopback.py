@@ -211,6 +211,7 @@ class Laptop:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="backslashreplace",  # names may be any bytes
             timeout=timeout,
         )
         assert expect is None or done.returncode == expect, f"exit code {done.returncode}:\n{done.stdout}"

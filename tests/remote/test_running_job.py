@@ -14,7 +14,12 @@ pytestmark = pytest.mark.remote
 def test_a_job_is_shown_survives_broken_connections_and_is_killed_when_it_does_not_listen(laptop, provisioned):
     """All with one job, since starting one takes longest."""
     laptop.just("train", f"extra={LONG}")
-    show_terminal_and_leave(laptop)
+    code, seen = watch_terminal(laptop, press_ctrl_b_d)
+    assert code == 0
+    assert b"detached" in seen
+    code, seen = watch_terminal(laptop, lambda _: provisioned.cut_connections())
+    assert code == 255
+    assert b"the connection was lost" in seen
     assert provisioned.has_session()
     follow_through_a_cut(laptop, provisioned)
     assert provisioned.has_session(), "training goes on"
@@ -23,8 +28,15 @@ def test_a_job_is_shown_survives_broken_connections_and_is_killed_when_it_does_n
     assert "no training is running" in laptop.just("kill-train")
 
 
-def show_terminal_and_leave(laptop) -> None:
-    """Attach in a real terminal, see a step, press Ctrl-b d."""
+def press_ctrl_b_d(terminal: int) -> None:
+    """Leave tmux; the keys come apart, since tmux takes fast ones for pasted text."""
+    os.write(terminal, b"\x02")
+    time.sleep(0.5)
+    os.write(terminal, b"d")
+
+
+def watch_terminal(laptop, leave) -> tuple[int, bytes]:
+    """Attach in a real terminal, see a step, leave; returns the exit code and what was shown."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(laptop.elsewhere)
@@ -39,11 +51,8 @@ def show_terminal_and_leave(laptop) -> None:
                 break
         if b'"step"' in seen and not is_leaving:
             is_leaving = True
-            os.write(terminal, b"\x02")  # Ctrl-b and d, apart: tmux takes fast keys for pasted text
-            time.sleep(0.5)
-            os.write(terminal, b"d")
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert b"detached" in seen
+            leave(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen
 
 
 def follow_through_a_cut(laptop, provisioned) -> None:
