@@ -8,7 +8,9 @@ Nothing heavy is imported until the arguments are known to be right: --help must
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,7 @@ def run_command(
 ) -> int:
     """Parse the arguments, load the configuration and run `body(config, options)`; returns the exit code."""
     prepare_streams()
+    listen_to_interrupts()
     parser = make_parser(command)
     if add_options is not None:
         add_options(parser)
@@ -59,6 +62,13 @@ def run_command(
     except OSError as error:
         silence(sys.stdout)
         return report([f"{error.filename or 'output'}: {error.strerror or error}"], exit_code=1)
+
+
+def listen_to_interrupts() -> None:
+    """Let SIGINT raise KeyboardInterrupt where it is ignored: a script's background jobs inherit that."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_parser(command: Command) -> argparse.ArgumentParser:
