@@ -7,6 +7,8 @@ import pytest
 pytestmark = pytest.mark.remote
 SECRET = secrets.token_hex(12)  # not written here: this file travels to the host
 
+WATCHED = (("status", "--porcelain"), ("stash", "list"), ("log", "--oneline", "--all"))
+
 
 def test_uncommitted_work_travels_and_ignored_files_and_keys_do_not(laptop, provisioned):
     root, checkout = provisioned.root, laptop.checkout
@@ -20,7 +22,7 @@ def test_uncommitted_work_travels_and_ignored_files_and_keys_do_not(laptop, prov
     for path in keys:
         path.write_text(f"WANDB_API_KEY={SECRET}\n")
     laptop.git("add", "--force", "env/wandb.env")  # even a key that was added by mistake
-    before = laptop.git("status", "--porcelain"), laptop.git("log", "--oneline", "--all")
+    before = tuple(laptop.git(*what) for what in WATCHED)
     try:
         assert "with uncommitted changes" in laptop.just("bootstrap-remote")
         assert (root / "new file.txt").read_text() == "new"
@@ -29,11 +31,7 @@ def test_uncommitted_work_travels_and_ignored_files_and_keys_do_not(laptop, prov
         assert not (root / "data/ignored.txt").exists()
         assert not (root / "env/wandb.env").exists()
         assert not (root / "cli/other.env").exists()
-        after = (
-            laptop.git("status", "--porcelain"),
-            laptop.git("stash", "list"),
-            laptop.git("log", "--oneline", "--all"),
-        )
+        after = tuple(laptop.git(*what) for what in WATCHED)
         assert after == before, "the local checkout is as it was"
         everything = provisioned.shell(f"cd ~/*/ && git cat-file --batch --batch-all-objects | grep -ac {SECRET}")
         assert everything.stdout.strip() == "0"
