@@ -93,6 +93,7 @@ def test_ours_comes_first_and_knows_every_task():
     assert next(iter(LIBRARIES)) == OURS
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_installed_tokenizer_gives_the_same_ids(corpus):
     rows = Benchmark(plan(TASKS), corpus, tuple(installed_libraries())).check()

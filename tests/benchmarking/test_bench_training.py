@@ -45,6 +45,7 @@ def bench(capsys, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_the_table_shows_the_work_the_peak_and_a_row_of_figures(bench):
     out = bench()
     assert "MFLOP per token, forward and backward" in out

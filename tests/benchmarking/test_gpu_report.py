@@ -36,6 +36,7 @@ def test_a_dry_run_with_torch_numpy_pydantic_and_tomli_alone_fills_every_row(tmp
         assert f"\n| {row} |" in report
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_how_to_try_it():
     environment = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(

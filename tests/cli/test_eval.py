@@ -58,6 +58,7 @@ def test_json_says_what_the_table_says_and_more(trained, evaluate):
     assert "infilling" not in record
 
 
+@pytest.mark.slow
 def test_draws_and_seed_decide_a_bound_and_batches_do_not(trained, evaluate):
     def bound(*overrides):
         code, out, err = evaluate(trained("masked_diffusion"), overrides=overrides, options=["--json"])

@@ -139,6 +139,7 @@ def test_a_run_without_a_checkpoint_says_so(run):
     assert "the run holds no checkpoint yet" in outcome.err
 
 
+@pytest.mark.slow
 def test_closed_and_full_outputs_end_without_a_traceback(checkpoint):
     for redirect, code in ((">&-", 0), (">/dev/full", 1)):
         overrides = " ".join(f"--set {override}" for override in SHORT)

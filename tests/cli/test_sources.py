@@ -43,6 +43,7 @@ PIPELINES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_a_resumed_run_equals_an_uninterrupted_one(train_small, pipeline):
     write_corpora()

@@ -38,6 +38,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_run_leaves_everything_behind_and_can_be_generated_from(train_small, run, config):
     outcome = train_small(RUN, config=config)
@@ -263,6 +264,7 @@ def test_a_prompt_without_room_is_refused_before_training(train_small):
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_stop_training(start, small_arguments):
     process = start("-m", "cli.train", *small_arguments(RUN))
     process.stdout.close()
@@ -273,6 +275,7 @@ def test_a_reader_that_goes_away_does_not_stop_training(start, small_arguments):
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_processes_share_a_model_and_one_uses_what_they_saved(start, small_arguments, run):
     sharing = ("ddp.nproc_per_node=2", "ddp.strategy=fsdp", "ddp.activation_checkpointing=true")

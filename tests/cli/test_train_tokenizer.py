@@ -168,6 +168,7 @@ def test_a_folder_with_other_files_is_refused_before_reading(train):
     assert os.listdir("made") == ["thesis.tex"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("older", [False, True])
 def test_ctrl_c_leaves_nothing_half_written(start, train, older):
     Path("a.txt").write_text(CORPUS)

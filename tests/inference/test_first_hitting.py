@@ -31,6 +31,7 @@ def chi_square(rows, model):
     return sum((counts[each] - len(rows) * p) ** 2 / (len(rows) * p) for each, p in zip(SEQUENCES, exact, strict=True))
 
 
+@pytest.mark.slow
 def test_first_hitting_frequencies_are_those_of_the_exact_likelihood(toy):
     # No token ends a text here: the end's id is the mask's, which is never drawn.
     decoded = diffuse(
@@ -71,6 +72,7 @@ def race(model, dtype, num_rows, hazard=1e-7):
     return tokens.tolist()
 
 
+@pytest.mark.slow
 def test_a_joint_race_is_right_in_float64_and_wrong_in_float32(toy):
     drawn = torch.rand(100_000) * 2**24
     assert torch.equal(drawn, drawn.round()), "float32 numbers are no multiples of 2^-24 any more"

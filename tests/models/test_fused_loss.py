@@ -79,6 +79,7 @@ def test_chunks_are_equal_and_of_bounded_size(positions, vocab_size, expected):
     assert chunk_length(positions, vocab_size) == expected
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_compiles_without_a_break():
     inputs, eager = make_inputs(torch.float32), make_inputs(torch.float32)

@@ -188,6 +188,7 @@ def test_residual_outputs_start_smaller_with_depth():
     assert model.blocks[3].attention.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
+@pytest.mark.slow
 def test_flops_count_every_matrix_product_the_profiler_sees():
     model = TransformerLM(ModelShape(64, 32, 64, 3, 4, 2, 96, attention_backend="mha"))
     with FlopCounterMode(display=False) as counter:

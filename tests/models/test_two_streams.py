@@ -53,6 +53,7 @@ def test_a_block_s_first_token_is_predicted_from_the_clean_stream():
     assert predictor_indices(block_starts(5, 2, None, CPU)).tolist() == [[0, 0, 5 + 1, 2, 5 + 3]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "documents", "padded"])
 @torch.no_grad()
 def test_blocks_for_flexattention_equal_the_dense_mask(make_model, kind):

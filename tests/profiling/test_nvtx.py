@@ -80,6 +80,7 @@ def test_importing_ranges_imports_neither_torch_nor_nvtx():
     assert run_python(code, TRANSFORMERLM_NVTX="1")[0] == "set()"
 
 
+@pytest.mark.slow
 def test_without_a_gpu_ranges_that_were_asked_for_do_nothing():
     code = "from profiling.nvtx import nvtx_range; print(nvtx_range('a') is nvtx_range('b'))"
     assert run_python(code, TRANSFORMERLM_NVTX="1", CUDA_VISIBLE_DEVICES="")[0] == "True"

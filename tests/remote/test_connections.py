@@ -108,7 +108,7 @@ def test_auto_train_goes_on_after_a_cut_in_each_of_its_sessions(laptop, provisio
             assert code != 255 or "the connection was lost" in output
             assert code != 1 or "the source did not arrive" in output
             told += code != 0
-            if number >= 9:  # what was launched goes on
+            if number >= 9 or provisioned.has_session():  # a cut that came late: what was launched goes on
                 laptop.just("kill-train", "grace=1")
                 shutil.rmtree(provisioned.root / "runs/in_one", ignore_errors=True)
         assert told >= 8, "a cut may come when all is done, but rarely"
@@ -135,7 +135,7 @@ def test_resume_train_goes_on_after_a_cut_in_each_of_its_sessions(laptop, provis
         told += code != 0
         if number == 4:
             assert provisioned.has_session(), "training goes on"
-        if number >= 3:
+        if number >= 3 or provisioned.has_session():  # a cut that came late
             laptop.just("kill-train")
     assert told >= 3
     saved = (provisioned.root / "runs/again/checkpoints/latest").readlink().name

@@ -32,10 +32,12 @@ def test_auto_train_is_followed_stopped_resumed_fetched_and_used(laptop, host, h
     assert "exit code 75" in laptop.just("wait-train", expect=75)
     assert not host.has_session()
 
-    [run] = [line.split() for line in laptop.just("list-runs").splitlines()]
-    name, step = run[0], int(run[1].removeprefix("step_"))
+    name = (host.root / "runs/latest").readlink().name
+    saved = (host.root / "runs" / name / "checkpoints/latest").readlink().name
+    [listed] = [words for line in laptop.just("list-runs").splitlines() if (words := line.split())[0] == name]
+    assert listed[1] == saved, "saved when it was stopped"
+    step = int(saved.removeprefix("step_"))
     assert step >= 3
-    assert (host.root / "runs" / name / "checkpoints" / "latest").readlink().name == run[1], "saved when it was stopped"
 
     laptop.just("resume-train", f"extra={QUICK} --set training.max_steps={step + 3}")
     laptop.just("wait-train", "every=0.2")

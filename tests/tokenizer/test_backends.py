@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+import shutil
 import string
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from transformerlm.tokenizer import Tokenizer, Vocabulary, backend, fast_encoding, fast_learning, train_bpe
 from transformerlm.tokenizer.blocks import BLOCK_BYTES
+from transformerlm.tokenizer.kernels import jit
 from transformerlm.tokenizer.kernels.merging import WINDOW_BYTES
 from transformerlm.tokenizer.learning import learn_merges
 from transformerlm.tokenizer.trainer import BpeSettings, BpeTrainer
@@ -278,6 +280,7 @@ def test_ten_megabytes_of_one_thing_are_encoded_in_seconds(piece, sample_text):
     assert tokenizer.encode(part) == Tokenizer(learned.vocabulary, "python").encode(part)
 
 
+@pytest.mark.slow
 def test_the_kernels_are_compiled_once_for_all_processes(tmp_path):
     program = (
         "from transformerlm.tokenizer.kernels.jit import kernel, prepare\n"
@@ -292,6 +295,27 @@ def test_the_kernels_are_compiled_once_for_all_processes(tmp_path):
     assert sorted(notices) == ["", "", "compiling the tokenizer's kernels for a test, once on this machine ...\n"]
     later = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert later.stderr == ""
+
+
+def test_a_second_checkout_does_not_take_itself_for_compiled(tmp_path):
+    """numba compiles anew for sources that lie elsewhere or were written again, so the notice has to come again."""
+
+    def cache_folder(checkout: str) -> str:
+        environment = os.environ | {"TRANSFORMERLM_CACHE_DIR": str(tmp_path / "cache")}
+        program = "import jit; print(jit.CACHE_FOLDER)"
+        command = [sys.executable, "-c", program]
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path / checkout, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+
+    for checkout in ("one", "two"):
+        (tmp_path / checkout).mkdir()
+        shutil.copy2(jit.__file__, tmp_path / checkout / "jit.py")
+    first = cache_folder("one")
+    assert cache_folder("one") == first
+    assert cache_folder("two") != first
+    os.utime(tmp_path / "one/jit.py", (1, 1))
+    assert cache_folder("one") != first
 
 
 def test_the_cache_lies_elsewhere_when_its_folder_cannot_be_written(tmp_path):

@@ -133,6 +133,7 @@ def assert_saved_early(folder: Path) -> None:
     assert 5 <= step < MAX_STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "worker", "arguments", "exit_code"),
     [

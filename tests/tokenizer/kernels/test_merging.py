@@ -27,6 +27,7 @@ def merges_and_word(draw):
     return order, draw(st.text("abcd", min_size=1, max_size=LONGEST_MASKED_WORD)).encode()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=1000)
 @given(merges_and_word())
 def test_both_kernels_equal_the_reference(merges_and_word):
@@ -45,6 +46,7 @@ def merged_in_windows(word, tables, window_bytes):
     return out[: merge_long(block_of(word).buffer, 0, len(word), tables, window_bytes, out, 0)].tolist()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=1000)
 @given(merges_and_word(), st.integers(1, 400), st.integers(1, 60), st.randoms(use_true_random=False))
 def test_long_words_merged_in_windows_equal_the_reference(merges_and_word, length, window_bytes, random):

@@ -67,6 +67,7 @@ def assert_equal(batches: list[dict], expected: list[dict]) -> None:
         assert all(torch.equal(batch[name], wanted[name]) for name in wanted)
 
 
+@pytest.mark.slow
 @given(plan=plans, size=worlds, rank=worlds, count=st.integers(24, 40), stops=st.lists(st.integers(0, 9), max_size=3))
 @EXAMPLES
 def test_killed_anywhere_and_resumed_every_rank_sees_the_batches_of_the_uninterrupted_run(

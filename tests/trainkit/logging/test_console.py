@@ -49,6 +49,7 @@ def write_two_lines_to(redirection: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, stderr=subprocess.PIPE, env=buffered, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", [">/dev/full", "> >(true)", ">&-"])
 def test_a_failing_standard_output_is_silenced_and_does_not_reach_training(redirection):
     ended = write_two_lines_to(redirection)

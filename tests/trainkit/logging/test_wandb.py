@@ -126,6 +126,7 @@ def test_a_wandb_process_that_dies_or_hangs_while_training_is_left_behind(blow, 
     assert time.monotonic() - began_s < 20
 
 
+@pytest.mark.slow
 def test_a_process_that_reads_nothing_fills_a_queue_and_is_ended(monkeypatch):
     monkeypatch.setattr(ours, "_MAX_WAITING", 3)
     helper = ours._Helper([sys.executable, "-c", "import time; time.sleep(60)"])

@@ -2,7 +2,8 @@
 
 numba turns each kernel into machine code when it is first called and keeps that in files. The folder's name carries a
 digest of the kernels' sources, of numba, Python and the processor, so no stale code is ever loaded; it lies under the
-user's cache folder, because the package itself may be installed read-only.
+user's cache folder, because the package itself may be installed read-only. The digest also covers where the sources lie
+and when they were written, because numba compiles anew when either changes: a second checkout says that it compiles.
 
 With TRANSFORMERLM_CHECKED=1 every array access is checked against its bounds, the unaligned ones included: slow, for
 tests, and never cached.
@@ -93,6 +94,7 @@ def _digest() -> str:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
+        digest.update(f"{source} {source.stat().st_mtime}".encode())
     versions = (numba.__version__, llvmlite.__version__, platform.python_version())
     processor = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
     digest.update(repr((versions, processor)).encode())
