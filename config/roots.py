@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
+from config.compatibility import beyond_context, wrong_cache, wrong_mode
 from config.section import Section, rule
 from config.sections.benchmark import BenchmarkSection
 from config.sections.checkpoint import CheckpointSection
@@ -30,7 +31,6 @@ from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
 from config.sections.train_benchmark import TrainBenchmarkSection
 from config.sections.training import TrainingSection
 from config.sections.wandb import WandbSection
-from config.words import quote_or
 
 
 class TrainConfig(Section):
@@ -107,17 +107,17 @@ class TrainConfig(Section):
     @rule("sampling.total_length", "model.context_length")
     def samples_fit_the_context(total_length: int | None, context_length: int) -> str | None:
         """Require samples no longer than the model's context."""
-        return _beyond_context(total_length, context_length)
+        return beyond_context(total_length, context_length)
 
     @rule("sampling.generation_mode", "objective.name")
     def samples_match_the_objective(generation_mode: str, objective: str) -> str | None:
         """Require the way of generating that the model is trained for."""
-        return _wrong_mode(generation_mode, objective)
+        return wrong_mode(generation_mode, objective)
 
     @rule("sampling.cache", "objective.name")
     def samples_cache_what_the_objective_allows(cache: str, objective: str) -> str | None:
         """Require a cache that fits the model's attention."""
-        return _wrong_cache(cache, objective)
+        return wrong_cache(cache, objective)
 
     @rule("logging.activation_norms", "training.compile")
     def activations_are_seen(activation_norms: bool, compile: bool) -> str | None:
@@ -264,48 +264,14 @@ class BenchInferConfig(Section):
     @rule("inference.total_length", "model.context_length")
     def texts_fit_the_context(total_length: int | None, context_length: int) -> str | None:
         """Require texts no longer than the model's context."""
-        return _beyond_context(total_length, context_length)
+        return beyond_context(total_length, context_length)
 
     @rule("inference.generation_mode", "objective.name")
     def mode_matches_the_objective(generation_mode: str, objective: str) -> str | None:
         """Require the way of generating that the model is made for."""
-        return _wrong_mode(generation_mode, objective)
+        return wrong_mode(generation_mode, objective)
 
     @rule("inference.cache", "objective.name")
     def cache_fits_the_objective(cache: str, objective: str) -> str | None:
         """Require a cache that fits the model's attention."""
-        return _wrong_cache(cache, objective)
-
-
-def _beyond_context(total_length: int | None, context_length: int) -> str | None:
-    if total_length is None or total_length <= context_length:
-        return None
-    return f"{total_length} is above model.context_length = {context_length}; lower it"
-
-
-MODES = {
-    "autoregressive": ("autoregressive",),
-    "masked_diffusion": ("diffusion",),
-    "block_diffusion": ("diffusion",),
-    "joint": ("diffusion", "autoregressive", "verified"),
-}
-CACHES = {
-    "masked_diffusion": ("none", "prefix", "dual"),
-    "block_diffusion": ("block", "none"),
-    "joint": ("none", "prefix", "dual"),
-}
-
-
-def _wrong_mode(generation_mode: str, objective: str) -> str | None:
-    fitting = ("auto", *MODES[objective])
-    if generation_mode in fitting:
-        return None
-    return f'"{generation_mode}" does not fit objective.name = "{objective}"; use {quote_or(fitting)}'
-
-
-def _wrong_cache(cache: str, objective: str) -> str | None:
-    fitting = ("auto", *CACHES.get(objective, (cache,)))
-    if cache in fitting:
-        return None
-    reason = "is exact for block-causal models only" if cache == "block" else "is made for bidirectional attention"
-    return f'"{cache}" {reason}, and objective.name = "{objective}"; use {quote_or(fitting)}'
+        return wrong_cache(cache, objective)

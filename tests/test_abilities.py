@@ -1,6 +1,6 @@
 """What the configuration allows is what the samplers can do: neither may import the other."""
 
-from config.roots import CACHES, MODES
+from config.compatibility import CACHES, MODES
 from transformerlm.inference.request import ABILITIES
 
 
