@@ -87,12 +87,14 @@ class _FusedLoss(torch.autograd.Function):
             chunk = slice(start, start + length)
             inputs, target, weight = hidden[chunk].to(dtype), targets[chunk, None], weights[chunk, None]
             logits = _logits(inputs, narrow, *impossible)
-            total = logits.logsumexp(dim=-1, keepdim=True)
-            nats.append((total - logits.gather(1, target))[:, 0])
+            at_target, largest = logits.gather(1, target), logits.amax(dim=-1, keepdim=True)
+            odds = logits.sub_(largest).exp_()  # written over the logits: no second array of this size
+            total = odds.sum(dim=-1, keepdim=True)
+            nats.append((total.log() + largest - at_target)[:, 0])
             if not (wants_hidden or wants_head):
                 continue
-            # d loss / d logits = weight * (softmax - one at the target), written over the logits
-            gradient = logits.sub_(total).exp_().mul_(weight)
+            # d loss / d logits = weight * (softmax - one at the target)
+            gradient = odds.mul_(weight / total)
             gradient.scatter_add_(1, target, -weight.to(gradient.dtype))
             gradient = gradient.to(dtype)
             if wants_hidden:
