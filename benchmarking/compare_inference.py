@@ -4,10 +4,10 @@
     2  autoregression on weights that fit no cache, beside the time to read them once
     3  denoising without a cache, beside LLaDA's sampler as published
     4  denoising with caches: what they save, on random weights of the same shape
-    5  with a checkpoint: the same, and what it does to the texts (--checkpoint runs/NAME)
 
-Rivals take turns with ours, run by run, so that a busy machine disturbs both alike. Part 1 needs transformers
-(`uv sync --group peers`). Speed does not depend on what weights hold, except where a sampler decides by confidence.
+Rivals take turns with ours, run by run, so that a busy machine disturbs both alike. Part 1 needs transformers (`uv
+sync --group peers`). Speed does not depend on what weights hold, except where a sampler decides by confidence:
+quality_frontier.py measures those, and what they do to the texts of a checkpoint.
 """
 
 import argparse
@@ -20,12 +20,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from benchmarking.bench_infer_latency import FirstToken, Subject, generate
-from benchmarking.cache_divergence import measure_divergence
 from benchmarking.llada_reference import llada_generate
 from benchmarking.machine import inspect_machine
-from benchmarking.sweep import Cell, Result, run_cell
-from transformerlm.inference.plan import Policy
-from transformerlm.inference.predictor import GenerationSettings, Predictor, diffusion_settings
+from transformerlm.inference.predictor import GenerationSettings
 from transformerlm.inference.sampling import SamplingSettings
 from transformerlm.models.shape import ModelShape
 from transformerlm.models.transformer import TransformerLM
@@ -199,75 +196,11 @@ def compare_caches(rounds: int) -> None:
     show("4  caches, random weights, batch 1, 64 + 256 tokens in blocks of 32", header, rows)
 
 
-FRONTIER: tuple[tuple[str, dict], ...] = (
-    ("one token per step, no cache", {}),
-    ("one token per step, prefix", {"cache": "prefix"}),
-    ("one token per step, dual", {"cache": "dual"}),
-    ("2 tokens per step, dual", {"cache": "dual", "steps": 80}),
-    ("threshold 0.95, dual", {"cache": "dual", "policy": Policy("threshold", threshold=0.95)}),
-    ("threshold 0.8, dual", {"cache": "dual", "policy": Policy("threshold", threshold=0.8)}),
-    ("entropy bound 0.1, dual", {"cache": "dual", "policy": Policy("entropy_bound", entropy_bound=0.1)}),
-    ("entropy bound 0.5, dual", {"cache": "dual", "policy": Policy("entropy_bound", entropy_bound=0.5)}),
-)
-
-
-def compare_quality(path: str, num_texts: int, temperature: float, baseline: str | None) -> None:
-    """Part 5: cost and quality of stories from a checkpoint, beside an autoregressive one if given."""
-    predictor = Predictor.from_checkpoint(path, "cpu")
-    length = predictor.model.shape.context_length
-    base = GenerationSettings(length, SamplingSettings(temperature), block_length=32)
-    runs = [(name, predictor, replace(base, **changes)) for name, changes in FRONTIER]
-    if baseline is not None:
-        autoregressive = Predictor.from_checkpoint(baseline, "cpu")
-        runs.append(("autoregressive, KV cache", autoregressive, GenerationSettings(length)))
-    rows, results = [], []
-    for name, each, settings in runs:
-        results.append(run_cell(each, Cell({}, settings), "", num_texts, warmup=1))
-        divergence = diverge(each, settings) if settings.cache in ("prefix", "dual") else "0"
-        rows.append((name, *format_result(results[-1], results[0]), divergence))
-    header = ["", "NFE", "forwards/token", "s/text", "faster by"]
-    header += ["agreed %", "stories %", "nats/token", "excess", "entropy", "KL"]
-    show(f"5  {num_texts} stories each from {path}, temperature {temperature}, batch 1", header, rows)
-    print(
-        "\nagreed: share of a text that some story shares; excess: nats/token of that beyond the first line's; "
-        "KL: of cached predictions to exact ones [nats per open position]"
-    )
-
-
-def diverge(predictor: Predictor, settings: GenerationSettings) -> str:
-    """Return how far cached predictions are from exact ones, over four texts."""
-    tokenizer = predictor.tokenizer
-    assert tokenizer.mask_id is not None, "a diffusion checkpoint's tokenizer has a mask token"
-    diffusion = diffusion_settings(settings, predictor.objective, tokenizer.mask_id, tokenizer.end_of_text_id)
-    canvases = [predictor.lay_out("", settings)] * 4
-    return f"{measure_divergence(predictor.model, canvases, diffusion, settings.sampling, range(4)):.4f}"
-
-
-def format_result(result: Result, reference: Result) -> tuple[str, ...]:
-    """Format one line of part 5, beside the first one."""
-    quality = result.quality
-    return (
-        f"{result.nfe:.0f}",
-        f"{result.forwards_per_token:.1f}",
-        f"{result.seconds_per_text:.2f}",
-        f"{reference.seconds_per_text / result.seconds_per_text:.1f}",
-        f"{100 * quality.agreed_share:.1f} ± {100 * quality.agreed_share_error:.1f}",
-        f"{100 * quality.valid_share:.0f}",
-        f"{quality.nats_per_token:.3f} ± {quality.nats_per_token_error:.3f}",
-        f"{quality.nats_per_token - reference.quality.nats_per_token:+.3f}",
-        f"{quality.sample_entropy:.3f}",
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparisons; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="1234", help="which parts to run (default: 1234, and 5 with --checkpoint)")
+    parser.add_argument("--parts", default="1234", help="which parts to run (default: 1234)")
     parser.add_argument("--rounds", type=int, default=5, help="timed turns of each contender")
-    parser.add_argument("--checkpoint", help="a masked-diffusion run for part 5")
-    parser.add_argument("--baseline", help="an autoregressive run to put beside it")
-    parser.add_argument("--texts", type=int, default=64, help="stories per line of part 5")
-    parser.add_argument("--temperature", type=float, default=0.7, help="of part 5's denoising")
     options = parser.parse_args(argv)
     machine = inspect_machine(torch.device("cpu"))
     print(f"{machine.name}\n{machine.describe_peaks()}")
@@ -275,8 +208,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, part in parts.items():
         if name in options.parts:
             part(options.rounds)
-    if options.checkpoint:
-        compare_quality(options.checkpoint, options.texts, options.temperature, options.baseline)
     return 0
 
 

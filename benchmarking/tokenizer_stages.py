@@ -77,6 +77,7 @@ def time_first_pass(tokenizer: Tokenizer, path: Path) -> tuple[Stages, dict[str,
         with stage(stages, "of it, finding pretokens"):
             pretokens = find_all(blocks, starts)
         grown = FastEncoder(tokenizer.vocabulary, tokenizer.id_dtype)
+        grown.encode(b"a")
         [workspace] = grown._idle
         with stage(stages, "making the empty cache larger until all words fit"):
             while workspace._words < encoder._idle[0]._words:

@@ -1,0 +1,185 @@
+"""What several tokens at a time and caches cost and do to the stories of one checkpoint: time beside exact quality.
+
+    python -m benchmarking.quality_frontier --checkpoint runs/NAME --baseline runs/AUTOREGRESSIVE
+
+The first line, one token per step and no cache, is what all others are held against. Speed: texts one at a time, the
+samplers taking turns. Quality: many more texts, written in batches, which are the same texts (see story_quality.py for
+how the grammar grades them). Two samplers are called equal if their nats per token differ by no more than 0.01 and
+the entropies of their samples by no more than 1 %; the standard error of the difference says what that is worth.
+"""
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from benchmarking.cache_divergence import measure_divergence
+from benchmarking.machine import inspect_machine
+from benchmarking.story_quality import Quality, grade_texts
+from transformerlm.inference.plan import Policy
+from transformerlm.inference.predictor import GenerationCost, GenerationSettings, Predictor, diffusion_settings
+from transformerlm.inference.sampling import SamplingSettings
+
+EXACT = "one token per step, no cache"
+BATCH_SIZE = 32
+EQUAL_NATS, EQUAL_ENTROPY = 0.01, 0.01
+
+BIDIRECTIONAL_BLOCK_LENGTH = 32
+POLICIES: tuple[tuple[str, Policy], ...] = (
+    ("threshold 0.99", Policy("threshold", threshold=0.99)),
+    ("threshold 0.95", Policy("threshold", threshold=0.95)),
+    ("threshold 0.8", Policy("threshold", threshold=0.8)),
+    ("entropy bound 0.1", Policy("entropy_bound", entropy_bound=0.1)),
+    ("entropy bound 0.5", Policy("entropy_bound", entropy_bound=0.5)),
+)
+
+
+@dataclass(slots=True)
+class Line:
+    """One sampler, and what was found out about it."""
+
+    name: str
+    predictor: Predictor
+    settings: GenerationSettings
+    costs: list[GenerationCost] = field(default_factory=list)
+    """Of single texts."""
+    quality: Quality | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Median time of a text."""
+        return statistics.median(cost.seconds for cost in self.costs)
+
+
+def make_lines(predictor: Predictor, temperature: float, baseline: Predictor | None) -> list[Line]:
+    """Return the samplers that a checkpoint allows: with each of its caches, then several tokens at a time."""
+    shape = predictor.model.shape
+    is_block_causal = predictor.objective == "block_diffusion"
+    length = shape.block_length if is_block_causal else BIDIRECTIONAL_BLOCK_LENGTH
+    sampling = SamplingSettings(temperature)
+    base = GenerationSettings(shape.context_length, sampling, block_length=length, cache="none")
+    caches = ("block",) if is_block_causal else ("prefix", "dual")
+    lines = [Line(EXACT, predictor, base)]
+    lines += [Line(f"one token per step, {cache}", predictor, replace(base, cache=cache)) for cache in caches]
+    fast = replace(base, cache=caches[-1])
+    half = replace(fast, steps=math.ceil(shape.context_length / 2))
+    lines.append(Line(f"2 tokens per step, {caches[-1]}", predictor, half))
+    lines += [Line(f"{name}, {caches[-1]}", predictor, replace(fast, policy=policy)) for name, policy in POLICIES]
+    if baseline is not None:
+        alone = GenerationSettings(baseline.model.shape.context_length, SamplingSettings(temperature))
+        lines.append(Line("autoregressive, KV cache", baseline, alone))
+    return lines
+
+
+def time_texts(lines: Sequence[Line], rounds: int) -> None:
+    """Let every sampler write one text after the other, in turns; the first round does not count."""
+    for turn in range(rounds + 1):
+        for line in lines:
+            line.predictor.generate([""], line.settings, seeds=[turn])
+            if turn:
+                line.costs.append(line.predictor.last_cost)
+
+
+def grade(line: Line, num_texts: int) -> None:
+    """Write many texts and grade them."""
+    texts = []
+    for start in range(0, num_texts, BATCH_SIZE):
+        seeds = range(start, min(start + BATCH_SIZE, num_texts))
+        texts += [text.text for text in line.predictor.generate([""] * len(seeds), line.settings, seeds=seeds)]
+    line.quality = grade_texts(texts, line.predictor.tokenizer)
+
+
+def diverge(line: Line) -> float:
+    """Return how far cached predictions are from exact ones, over four texts [nats per open position]."""
+    predictor, settings = line.predictor, line.settings
+    if settings.cache not in ("prefix", "dual"):
+        return 0.0
+    tokenizer = predictor.tokenizer
+    assert tokenizer.mask_id is not None, "a diffusion checkpoint's tokenizer has a mask token"
+    diffusion = diffusion_settings(settings, predictor.objective, tokenizer.mask_id, tokenizer.end_of_text_id)
+    canvases = [predictor.lay_out("", settings)] * 4
+    return measure_divergence(predictor.model, canvases, diffusion, settings.sampling, range(4))
+
+
+def format_line(line: Line, exact: Line) -> tuple[str, ...]:
+    """Lay out one sampler beside the first one."""
+    quality, reference, cost = line.quality, exact.quality, line.costs
+    tokens = sum(each.tokens for each in cost)
+    excess = quality.nats_per_token - reference.nats_per_token
+    error = math.hypot(quality.nats_per_token_error, reference.nats_per_token_error)
+    entropy = quality.sample_entropy / reference.sample_entropy - 1
+    is_equal = excess <= EQUAL_NATS and abs(entropy) <= EQUAL_ENTROPY
+    return (
+        line.name,
+        f"{statistics.mean(each.evaluations for each in cost):.0f}",
+        f"{sum(each.work.token_forwards for each in cost) / tokens:.1f}",
+        f"{1e3 * line.seconds:.0f}",
+        f"{exact.seconds / line.seconds:.1f}",
+        f"{100 * quality.agreed_share:.1f} ± {100 * quality.agreed_share_error:.1f}",
+        f"{100 * quality.valid_share:.0f}",
+        f"{quality.nats_per_token:.3f}",
+        f"{excess:+.3f} ± {error:.3f}",
+        f"{100 * entropy:+.1f} %",
+        "" if line is exact else "yes" if is_equal else "no",
+        f"{diverge(line):.4f}",
+    )
+
+
+HEADER = (
+    "",
+    "NFE",
+    "fwd/token",
+    "ms/text",
+    "faster",
+    "agreed %",
+    "stories %",
+    "nats",
+    "excess",
+    "entropy",
+    "equal",
+    "KL",
+)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under HEADER, in columns."""
+    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
+    for row in (HEADER, *rows):
+        first, *rest = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join((row[0].ljust(len(first)), *rest)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure one checkpoint; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="a diffusion run on the stories")
+    parser.add_argument("--baseline", help="an autoregressive run to put beside it")
+    parser.add_argument("--texts", type=int, default=512, help="stories that each sampler is graded by (default: 512)")
+    parser.add_argument("--rounds", type=int, default=7, help="stories that each sampler is timed on (default: 7)")
+    parser.add_argument("--temperature", type=float, default=0.7, help="of all samplers (default: 0.7)")
+    options = parser.parse_args(argv)
+    machine = inspect_machine(torch.device("cpu"))
+    baseline = Predictor.from_checkpoint(options.baseline, "cpu") if options.baseline else None
+    lines = make_lines(Predictor.from_checkpoint(options.checkpoint, "cpu"), options.temperature, baseline)
+    time_texts(lines, options.rounds)
+    for number, line in enumerate(lines, start=1):
+        print(f"grading {number} of {len(lines)}: {line.name}", file=sys.stderr)
+        grade(line, options.texts)
+    print(
+        f"{machine.name}\n{options.texts} stories each from {options.checkpoint}, temperature {options.temperature}\n"
+    )
+    print_table([format_line(line, lines[0]) for line in lines])
+    print(
+        "\nNFE: passes through the network; fwd/token: positions through it per generated token; agreed: share of a "
+        "text\nthat some story shares; nats: -log p per token of that; excess: nats beyond the first line's; equal: "
+        f"excess at most\n{EQUAL_NATS} and entropy within {EQUAL_ENTROPY:.0%}; KL: of cached predictions to exact ones"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
