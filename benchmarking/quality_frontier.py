@@ -105,6 +105,12 @@ def diverge(line: Line) -> float:
     return measure_divergence(predictor.model, canvases, diffusion, settings.sampling, range(4))
 
 
+def is_equal(quality: Quality, reference: Quality) -> bool:
+    """Tell whether texts are no less likely than those of a reference, and no less and no more varied."""
+    entropy = quality.sample_entropy / reference.sample_entropy - 1
+    return quality.nats_per_token - reference.nats_per_token <= EQUAL_NATS and abs(entropy) <= EQUAL_ENTROPY
+
+
 def format_line(line: Line, exact: Line) -> tuple[str, ...]:
     """Lay out one sampler beside the first one."""
     quality, reference, cost = line.quality, exact.quality, line.costs
@@ -112,7 +118,6 @@ def format_line(line: Line, exact: Line) -> tuple[str, ...]:
     excess = quality.nats_per_token - reference.nats_per_token
     error = math.hypot(quality.nats_per_token_error, reference.nats_per_token_error)
     entropy = quality.sample_entropy / reference.sample_entropy - 1
-    is_equal = excess <= EQUAL_NATS and abs(entropy) <= EQUAL_ENTROPY
     return (
         line.name,
         f"{statistics.mean(each.evaluations for each in cost):.0f}",
@@ -124,7 +129,7 @@ def format_line(line: Line, exact: Line) -> tuple[str, ...]:
         f"{quality.nats_per_token:.3f}",
         f"{excess:+.3f} ± {error:.3f}",
         f"{100 * entropy:+.1f} %",
-        "" if line is exact else "yes" if is_equal else "no",
+        "" if line is exact else "yes" if is_equal(quality, reference) else "no",
         f"{diverge(line):.4f}",
     )
 
