@@ -19,7 +19,6 @@ from transformerlm.inference.sampling import (
     penalize_repeats,
     sample_tokens,
 )
-from transformerlm.inference.threads import PassThreads
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.transformer import TransformerLM
 
@@ -200,7 +199,6 @@ def decode_autoregressive(
     is_abreast = not settings.is_compiled and bool((lengths == lengths[0]).all())
     cache = model.new_cache(len(canvases), chooser.width)
     step = compile_step(cache) if settings.is_compiled else decode_one_token
-    threads = PassThreads(model)
     positions = lengths.to(device)
     logits = prefill(model, beginnings.to(device), positions, cache)
     cost.count(*beginnings.shape, 1)
@@ -218,10 +216,9 @@ def decode_autoregressive(
                 return reader.result(cost)
         # A finished row keeps running in place until the others are done; its last slot takes the writes.
         cache.reach(min(reach, chooser.width))
-        with threads.lent_to(len(canvases)):
-            if is_abreast:
-                logits = decode_one_token_abreast(model, tokens[:, 0], min(reach, chooser.width) - 1, cache)
-            else:
-                logits = step(model, tokens[:, 0], positions.clamp(max=chooser.width - 1), cache)
+        if is_abreast:
+            logits = decode_one_token_abreast(model, tokens[:, 0], min(reach, chooser.width) - 1, cache)
+        else:
+            logits = step(model, tokens[:, 0], positions.clamp(max=chooser.width - 1), cache)
         cost.count(len(canvases), 1, 1)
         positions = positions + 1

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from transformerlm.inference.decoded import Cost
 from transformerlm.inference.plan import Block
-from transformerlm.inference.threads import PassThreads
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.transformer import TransformerLM
 
@@ -97,7 +96,6 @@ class Denoiser:
         self.lengths = torch.tensor(lengths, device=tokens.device)
         self.has_padding = min(lengths) < tokens.shape[1]
         self.cost = Cost()
-        self.threads = PassThreads(model)
 
     def predict(self, request: Request) -> Tensor:
         """Return the logits at the columns asked for: [n, k, vocab_size]."""
@@ -114,14 +112,13 @@ class Denoiser:
     def _predict_whole(self, request: Request, cache: KVCache | None) -> Tensor:
         rows, seq = request.window.rows, self.tokens.shape[1]
         tokens = self.tokens[rows]
-        with self.threads.lent_to(tokens.numel()):
-            logits = self.model(
-                tokens,
-                is_causal=False,
-                selected=flat_indices(request.window.positions.gather(1, request.asked), seq),
-                cache=cache,
-                last_visible=self.last_visible(torch.arange(seq, device=tokens.device).expand_as(tokens), rows),
-            )
+        logits = self.model(
+            tokens,
+            is_causal=False,
+            selected=flat_indices(request.window.positions.gather(1, request.asked), seq),
+            cache=cache,
+            last_visible=self.last_visible(torch.arange(seq, device=tokens.device).expand_as(tokens), rows),
+        )
         self.cost.count(*tokens.shape, request.asked.shape[1])
         return logits.view(*request.asked.shape, logits.shape[-1])
 
@@ -150,15 +147,14 @@ class Denoiser:
             asked = asked + 1
         count, width = part.positions.shape
         is_whole_batch = count == self.tokens.shape[0]
-        with self.threads.lent_to(count * width):
-            logits = self.model(
-                self.tokens[part.rows[:, None], part.positions],
-                is_causal=False,
-                selected=flat_indices(asked.clamp(max=width - 1), width),  # padding may lie beyond a row's last suffix
-                positions=part.positions,
-                cache=cache if is_whole_batch else cache.of_rows(part.rows),
-                last_visible=self.last_visible(part.positions, part.rows),
-            )
+        logits = self.model(
+            self.tokens[part.rows[:, None], part.positions],
+            is_causal=False,
+            selected=flat_indices(asked.clamp(max=width - 1), width),  # padding may lie beyond a row's last suffix
+            positions=part.positions,
+            cache=cache if is_whole_batch else cache.of_rows(part.rows),
+            last_visible=self.last_visible(part.positions, part.rows),
+        )
         self.cost.count(count, width, asked.shape[1])
         return logits.view(*asked.shape, logits.shape[-1])
 

@@ -26,7 +26,6 @@ from transformerlm.inference.autoregressive import (
 from transformerlm.inference.canvas import Canvas
 from transformerlm.inference.decoded import Cost, Decoded
 from transformerlm.inference.sampling import SamplingSettings
-from transformerlm.inference.threads import PassThreads
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.transformer import TransformerLM
 
@@ -59,7 +58,6 @@ def decode_verified(
     cost.count(*beginnings.shape, 1)
     tokens, log_probs = chooser.choose(logits[:, None], lengths.to(device)[:, None])
     kept = torch.ones(len(canvases), dtype=torch.int64)
-    threads = PassThreads(model)
     while True:
         drawn, scores = tokens.tolist(), log_probs.tolist()
         for row, count in enumerate(kept.tolist()):
@@ -68,9 +66,8 @@ def decode_verified(
             return reader.result(cost)
         window = _Window(reader.rows, draft_length, chooser.width, device)
         cache.reach(window.reach)
-        with threads.lent_to(window.positions.numel()):
-            draft = _draft(model, chooser, cache, window)
-            tokens, log_probs, kept = _verify(model, chooser, cache, window, draft)
+        draft = _draft(model, chooser, cache, window)
+        tokens, log_probs, kept = _verify(model, chooser, cache, window, draft)
         for _ in ("draft", "verify"):
             cost.count(*window.positions.shape, draft_length + 1)
 
