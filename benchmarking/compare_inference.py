@@ -22,6 +22,7 @@ import torch
 from benchmarking.bench_infer_latency import FirstToken, Subject, generate
 from benchmarking.llada_reference import llada_generate
 from benchmarking.machine import inspect_machine
+from cli.host_memory import keep_freed_memory
 from transformerlm.inference.predictor import GenerationSettings
 from transformerlm.inference.sampling import SamplingSettings
 from transformerlm.models.shape import ModelShape
@@ -202,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", default="1234", help="which parts to run (default: 1234)")
     parser.add_argument("--rounds", type=int, default=5, help="timed turns of each contender")
     options = parser.parse_args(argv)
+    keep_freed_memory()  # as the commands do
     machine = inspect_machine(torch.device("cpu"))
     print(f"{machine.name}\n{machine.describe_peaks()}")
     parts = {"1": compare_with_transformers, "2": compare_with_bandwidth, "3": compare_with_llada, "4": compare_caches}

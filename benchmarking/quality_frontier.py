@@ -20,6 +20,7 @@ import torch
 from benchmarking.cache_divergence import measure_divergence
 from benchmarking.machine import inspect_machine
 from benchmarking.story_quality import Quality, grade_texts
+from cli.host_memory import keep_freed_memory
 from transformerlm.inference.plan import Policy
 from transformerlm.inference.predictor import GenerationCost, GenerationSettings, Predictor, diffusion_settings
 from transformerlm.inference.sampling import SamplingSettings
@@ -167,6 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7, help="stories that each sampler is timed on (default: 7)")
     parser.add_argument("--temperature", type=float, default=0.7, help="of all samplers (default: 0.7)")
     options = parser.parse_args(argv)
+    keep_freed_memory()  # as the commands do
     machine = inspect_machine(torch.device("cpu"))
     baseline = Predictor.from_checkpoint(options.baseline, "cpu") if options.baseline else None
     lines = make_lines(Predictor.from_checkpoint(options.checkpoint, "cpu"), options.temperature, baseline)

@@ -26,6 +26,7 @@ examples:
   transformerlm-bench-infer --config config/resources/bench_infer.toml --json > bench.jsonl
       one JSON object per batch size instead of the table
 """,
+    computes=True,
 )
 
 

@@ -35,6 +35,7 @@ examples:
   transformerlm-bench-train --config config/resources/bench_train.toml --set benchmark.size=1B --json > bench.jsonl
       one JSON object per contender instead of the table
 """,
+    computes=True,
 )
 
 

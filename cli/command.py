@@ -37,6 +37,8 @@ class Command:
     """Shown below --help."""
     default_config: str | None = None
     """File in config/resources/ to read without --config; None requires --config."""
+    computes: bool = False
+    """It runs models in this process."""
 
 
 def run_command(
@@ -147,6 +149,10 @@ def _run(command: Command, body: Callable[[Any, argparse.Namespace], int], optio
     if options.print_config:
         print(dump_toml(config), end="", flush=True)
         return 0
+    if command.computes:
+        from cli.host_memory import keep_freed_memory
+
+        keep_freed_memory()
     try:
         return body(config, options)
     except ValueError as error:  # what a user can mend: the library's errors carry their remedy

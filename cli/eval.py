@@ -25,6 +25,7 @@ examples:
   transformerlm-eval --config config/resources/eval.toml --set choices.file=questions.jsonl
       questions of your own: {"question": "...", "options": ["...", "..."], "answer": 0}
 """,
+    computes=True,
 )
 
 

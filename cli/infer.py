@@ -33,6 +33,7 @@ examples:
   transformerlm-infer --config config/resources/infer.toml --trace trace.html
       keep every step, to be looked at in a browser (.json for programs)
 """,
+    computes=True,
 )
 
 

@@ -23,6 +23,7 @@ examples:
   transformerlm-sweep --config config/resources/sweep_infer.toml --set sweep.temperature=[0.5,1.0] \\
       --set sweep.remasking=['threshold'] --set sweep.output=warmth
 """,
+    computes=True,
 )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cli.build import build_checkpoints
 from cli.callbacks import UNIT, finish_report, make_callbacks
+from cli.host_memory import keep_freed_memory
 from cli.lending import lend_model
 from cli.output import prepare_streams, say
 from cli.resuming import CONFIG_FILE, describe_start, open_run
@@ -26,6 +27,7 @@ from transformerlm.tokenizer import Tokenizer
 
 def run_training(world: World, config: TrainConfig) -> int:
     """Train on one rank; returns the exit code."""
+    keep_freed_memory()
     prepare_streams()
     # The model's logits are a view of the padded ones, and no objective writes into them.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
