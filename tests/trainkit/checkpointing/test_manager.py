@@ -1,6 +1,7 @@
 """A checkpoint is whole or absent, whatever happens while it is written."""
 
 import errno
+import math
 import os
 import re
 import shutil
@@ -58,6 +59,38 @@ def test_keep_last_deletes_the_oldest_but_never_what_latest_names(tmp_path):
     for step in (1, 2, 3, 4, 5):
         keep_all.save(step, write_step(step))
     assert len(keep_all.list_checkpoints()) == 5
+
+
+def test_best_names_the_lowest_validation_loss_of_those_kept(tmp_path):
+    manager = CheckpointManager(tmp_path, Retention(keep_last=2, keep_best=1))
+    named = []
+    for step, score in enumerate((3.0, None, 2.0, 2.5, math.nan, 2.0), start=1):
+        manager.save(step, write_step(step), score)
+        named.append(manager.best().name)
+    assert [int(name.removeprefix("step_")) for name in named] == [1, 1, 3, 3, 3, 6], "of equals the later one"
+    assert saved_step(find_checkpoint(tmp_path / "best")) == 6
+
+
+def test_everything_is_durable_before_a_link_names_it_and_nothing_is_deleted_before(tmp_path, monkeypatch):
+    """A power cut loses what was not synced, in any order, so the order of these operations is the safety."""
+    manager = CheckpointManager(tmp_path, Retention(keep_last=1))
+    manager.save(1, write_step(1))
+    done: list[tuple[str, str]] = []
+    for name in (*STORAGE_OPERATIONS, "point_link"):
+        original = getattr(storage, name)
+        monkeypatch.setattr(
+            storage, name, lambda *args, n=name, f=original: (done.append((n, Path(args[0]).name)), f(*args))
+        )
+    manager.save(2, write_step(2))
+    order = {operation: place for place, operation in enumerate(done)}  # of equal ones the last
+    published = order["rename", ".step_00000002.partial"]
+    linked = order["point_link", "latest"]
+    files = ("weights.bin", "vocab.json", "manifest.json")
+    assert all(order["sync_file", name] < published for name in files)
+    assert order["sync_folder", ".step_00000002.partial"] < published
+    assert ("sync_folder", tmp_path.name) in done[published:linked], "the new name itself"
+    deleted = order["rename", "step_00000001"]
+    assert ("sync_folder", tmp_path.name) in done[linked:deleted], "and the link, before the old one goes"
 
 
 def count_write_points(folder: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> int:
