@@ -165,14 +165,29 @@ def test_a_failed_upload_is_reported_and_retried_until_it_works(tmp_path):
     assert RemoteCheckpoints("unreliable://bucket/run").follow("latest") == "step_00000001"
 
 
-def test_a_checkpoint_that_is_being_uploaded_is_not_deleted_until_the_next_save(tmp_path):
-    manager = CheckpointManager(tmp_path, Retention(keep_last=1))
+def test_a_checkpoint_that_is_being_uploaded_is_not_deleted_until_the_next_save(tmp_path, monkeypatch):
+    manager, remote = CheckpointManager(tmp_path, Retention(keep_last=1)), RemoteCheckpoints(URL)
     save_steps(manager, 1)
-    with manager.holding(manager.latest()):
-        save_steps(manager, 2)
-        assert [path.name for path in manager.list_checkpoints()] == ["step_00000001", "step_00000002"]
+    upload_now = remote.upload
+
+    def upload_slowly(folder: Path) -> bytes:
+        if folder.name == "step_00000001":
+            save_steps(manager, 2)  # would delete the first
+        return upload_now(folder)
+
+    monkeypatch.setattr(remote, "upload", upload_slowly)
+    Uploader(manager, remote).mirror()
+    assert [path.name for path in manager.list_checkpoints()] == ["step_00000001", "step_00000002"]
     save_steps(manager, 3)
     assert [path.name for path in manager.list_checkpoints()] == ["step_00000003"]
+
+
+def test_a_checkpoint_that_vanished_before_its_upload_is_not_pointed_at(tmp_path, monkeypatch):
+    manager, remote = CheckpointManager(tmp_path), RemoteCheckpoints(URL)
+    save_steps(manager, 1)
+    monkeypatch.setattr(manager, "latest", lambda: tmp_path / "step_00000009")
+    Uploader(manager, remote).mirror()
+    assert remote.follow("latest") is None
 
 
 class Remarks(Callback):

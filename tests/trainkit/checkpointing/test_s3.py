@@ -130,7 +130,7 @@ def test_a_bucket_that_does_not_exist_is_not_made_and_training_goes_on(server, t
     import boto3
 
     server.start()
-    monkeypatch.setattr("trainkit.saving._LAST_UPLOAD_S", {False: 1.0, True: 1.0})
+    monkeypatch.setattr("trainkit.saving._LAST_UPLOAD_S", {False: 4.0, True: 4.0})
     wait = Wait(server)
     wait.on_step_end = lambda _record: None
     manager = CheckpointManager(tmp_path / "here", remote_url="s3://no-such-bucket/mine")
