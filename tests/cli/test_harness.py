@@ -3,6 +3,8 @@
 import json
 import math
 import sys
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 
 import pytest
 
@@ -42,6 +44,13 @@ def test_without_the_harness_the_remedy_is_named(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "lm_eval.__main__", raising=False)
     assert harness.main() == 2
     assert "uv sync --extra lm-eval" in capsys.readouterr().err
+
+
+def test_the_package_says_where_its_model_is():
+    [entry] = entry_points(group="lm_eval.models", name="transformerlm")
+    assert find_spec(entry.module).origin.endswith("transformerlm/evaluation/harness.py")
+    pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed: uv sync --extra lm-eval")
+    assert entry.load().__name__ == "TransformerLMHarness"
 
 
 @pytest.mark.slow
