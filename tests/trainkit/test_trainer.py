@@ -21,7 +21,7 @@ from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.distributed.parallel import World
 from trainkit.errors import NonFiniteLoss
 from trainkit.evaluation import Validation
-from trainkit.metrics import EvaluationRecord
+from trainkit.metrics import EvaluationRecord, StepRecord
 from trainkit.protocols import StepOutput
 from trainkit.training.optim import AdamWSettings, MuonSettings
 from trainkit.training.schedule import Schedule
@@ -225,6 +225,25 @@ def test_a_spike_is_skipped_and_counted():
     make_trainer(World(), settings, callbacks=[diary], objective=Poison({50, 104}, factor=50.0)).fit()
     skipped = {record.step: record.skipped_steps for record in diary.records}
     assert (skipped[50], skipped[103], skipped[104], skipped[106]) == (0, 0, 1, 1), "50 is too early to know"
+
+
+def test_a_resumed_run_remembers_what_was_usual_and_what_was_skipped(tmp_path):
+    """A spike at step 104 is one only for a guard that knows the hundred steps before."""
+
+    def train(last: int, **parts: object) -> list[StepRecord]:
+        diary, poison = Diary(), Poison({104}, factor=50.0)
+        settings = make_settings(last, spike_deviations=8.0, schedule=Schedule("constant", 0.01, last))
+        trainer = make_trainer(World(), settings, callbacks=[diary], objective=poison, **parts)
+        if "checkpoints" in parts and parts["checkpoints"].latest():
+            trainer.resume(parts["checkpoints"].latest())
+        poison.step = trainer.state.step
+        trainer.fit()
+        return diary.records
+
+    whole = train(106)
+    resumed = [record for last in (103, 105, 106) for record in train(last, checkpoints=CheckpointManager(tmp_path))]
+    assert [record.skipped_steps for record in resumed[102:]] == [0, 1, 1, 1]
+    assert [record.loss_ema for record in resumed] == [record.loss_ema for record in whole]
 
 
 def test_numbers_that_are_still_on_their_way_are_reported_in_order_and_before_they_are_needed():
