@@ -2,6 +2,7 @@
 
 import errno
 import threading
+import time
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from trainkit.callbacks import Callback
 from trainkit.checkpointing import storage
 from trainkit.checkpointing.manager import CheckpointManager
 from trainkit.checkpointing.retention import Retention
-from trainkit.checkpointing.snapshot import HostCopies
+from trainkit.checkpointing.snapshot import HostCopies, Snapshot
 from trainkit.distributed.parallel import World
 from trainkit.errors import CheckpointSaveError
 from trainkit.evaluation import Validation
@@ -65,6 +66,21 @@ def test_steps_are_taken_while_a_checkpoint_is_written_and_do_not_show_in_it(tmp
         )
         assert all(torch.equal(weights[name], tensor) for name, tensor in expected_weights.items())
         assert all(torch.equal(a, b) for a, b in zip(moments, expected_moments, strict=True))
+
+
+def test_a_save_does_not_overwrite_what_the_one_before_is_still_writing(tmp_path, monkeypatch):
+    write = Snapshot.write
+
+    def write_late(snapshot, folder):
+        time.sleep(0.2)  # the steps of a toy take milliseconds
+        write(snapshot, folder)
+
+    monkeypatch.setattr(Snapshot, "write", write_late)
+    train(tmp_path / "background", Gate(), save_every=1)
+    train(tmp_path / "line", Gate(), save_every=1, save_in_background=False)
+    for step in range(1, 7):
+        found, expected = (saved(tmp_path / place, step)[0] for place in ("background", "line"))
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items()), step
 
 
 def test_in_line_no_step_is_taken_before_the_checkpoint_is_durable(tmp_path):

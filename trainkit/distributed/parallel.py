@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ import torch.distributed as dist
 BackendName = Literal["auto", "gloo", "nccl"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
+CPU_FOLDER = Path("/sys/devices/system/cpu")
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -86,5 +88,18 @@ def process_group(world: World, backend: BackendName = "auto") -> Iterator[None]
 
 
 def count_cores() -> int:
-    """Count the cores this process may run on, which in a container are fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the physical cores this process may run on, which in a container are fewer than the machine's.
+
+    Two hardware threads of one core share its arithmetic: a second one would only wait for the first.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    return len({_name_core(cpu) for cpu in os.sched_getaffinity(0)})
+
+
+def _name_core(cpu: int) -> str:
+    """Return the same text for all hardware threads of a core."""
+    try:
+        return (CPU_FOLDER / f"cpu{cpu}/topology/thread_siblings_list").read_text()
+    except OSError:
+        return str(cpu)
