@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 
 import pytest
 import torch
@@ -296,6 +297,21 @@ def test_saving_and_evaluating_are_counted_as_pauses_of_the_next_logged_step(tmp
     assert pauses[2]["evaluation"] == 0
     assert pauses[4]["evaluation"] > 0
     assert pauses[4]["checkpoint"] > 10 * pauses[2]["checkpoint"], "where it was only asked whether one is done"
+
+
+def test_a_pause_is_reported_once():
+    diary, batches = Diary(), toy_validation().make_batches()
+
+    def make_batches():
+        if trainer.state.step == 2:
+            time.sleep(0.3)
+        return batches
+
+    validation = Validation(make_batches, every=2, max_batches=4)
+    trainer = make_trainer(World(), make_settings(6, log_every=2), callbacks=[diary], validation=validation)
+    trainer.fit()
+    pauses = [record.pauses_ms["evaluation"] for record in diary.records if record.step % 2 == 0]
+    assert [pause > 300 for pause in pauses] == [False, True, False]
 
 
 def test_the_best_validation_loss_is_known_and_survives_a_resume(tmp_path):
