@@ -56,7 +56,7 @@ class EncodeRecords:
             except ValueError as error:
                 bad[index] = str(error)
                 continue
-            split = choose_split(data, self.validation_share)
+            split = choose_split(data, self.validation_share) if self.validation_share > 0 else 0
             texts[split].append(text)
             text_bytes[split] += len(data)
         encoded = [encode_documents(self.tokenizer, each) for each in texts]

@@ -8,6 +8,8 @@ import lzma
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainkit.data.documents import BadRecord
 from trainkit.data.files import FileRecords, Layout, decode_json, decode_text, zstd
@@ -94,7 +96,7 @@ def test_json_lines_that_are_broken_are_named_and_the_next_ones_read(write):
     assert found.pop("1") == "one"
     assert found.pop("8") == "last"
     expected = {
-        "2": "bad: broken JSON: Invalid control character",
+        "2": "bad: broken JSON: Unterminated string",
         "4": 'bad: no field "text"; it has body, title',
         "5": 'bad: "text" holds 5, which is not text',
         "6": "bad: not UTF-8 text: invalid continuation byte at its byte 14",
@@ -102,6 +104,23 @@ def test_json_lines_that_are_broken_are_named_and_the_next_ones_read(write):
     }
     assert found.keys() == expected.keys()
     assert all(found[line].startswith(problem) for line, problem in expected.items())
+
+
+@given(
+    before=st.sampled_from(["", " ", "\t\r", "\u2003", "x"]),
+    text=st.text(max_size=5),
+    after=st.sampled_from(["", "\n", " \r\n", "\u2003", "}", " {}", ", 1"]),
+    is_ascii=st.booleans(),
+)
+def test_a_line_is_taken_if_and_only_if_json_takes_it(before, text, after, is_ascii):
+    line = before + json.dumps({"text": text}, ensure_ascii=is_ascii) + after
+    try:
+        expected = json.loads(line)["text"]
+    except ValueError:
+        with pytest.raises(BadRecord, match="broken JSON"):
+            decode_json(line.encode(), "text")
+    else:
+        assert decode_json(line.encode(), "text") == expected
 
 
 def test_a_json_array_is_as_good_as_lines(write):
