@@ -23,8 +23,8 @@ from trainkit.data.encoding import BadRecords
 from trainkit.data.megatron_indexed import MegatronIndexedWriter, WriterPosition
 from trainkit.data.worker_pool import WorkerPool
 
-CHUNK_BYTES = 2**19
-CHUNK_RECORDS = 4096
+CHUNK_BYTES = 2**21
+CHUNK_RECORDS = 2**14
 PROGRESS_FILE = "progress.json"
 
 
@@ -202,7 +202,7 @@ def broken_records(records: Sequence[Record], reasons: Mapping[int, str]) -> Ite
 
 
 def read_chunk(records: Records, max_records: int) -> list[Record]:
-    """Take records up to half a megabyte of text."""
+    """Take records up to CHUNK_BYTES of text."""
     chunk: list[Record] = []
     size = 0
     while len(chunk) < max_records and size < CHUNK_BYTES:
