@@ -2,9 +2,13 @@
 
 import json
 import math
+import os
+import re
+import subprocess
 import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -101,6 +105,23 @@ def test_the_harness_runs_tasks_from_local_files(objective, trained, tmp_path, m
     assert texts == {again.completion}
     assert "." not in again.completion
     assert 0 < again.generated_tokens <= 12
+
+
+@pytest.mark.slow
+def test_the_harness_s_own_command_runs_the_story_endings(trained):
+    pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed: uv sync --extra lm-eval")
+    folder = trained("autoregressive")
+    task = Path(__file__).parents[2] / "config/resources/lm_eval/story_endings.yaml"
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "transformerlm", "--model_args", f"path={folder}"]
+    command += ["--tasks", str(task), "--metadata", '{"num_questions": 20}', "--device", "cpu"]
+    offline = {**os.environ, "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, env=offline, capture_output=True, text=True, check=True)
+    loaded = load_model(folder)
+    likelihood = open_likelihood(loaded, LikelihoodSettings())
+    length = loaded.model.shape.context_length
+    expected = score_choices(likelihood, loaded.tokenizer, story_questions(20), length).accuracy
+    found = re.search(r"\|acc *\|↑ *\| *([\d.]+)\|", done.stdout)
+    assert float(found.group(1)) == expected
 
 
 @pytest.mark.slow
