@@ -56,7 +56,8 @@ def evaluate(config: "EvalConfig", options: argparse.Namespace) -> int:
     if not options.json:
         from cli.corpora import describe_corpus
 
-        name = "" if config.data is None else describe_corpus(config.data, config.data.split)
+        data = config.data
+        name = "" if data is None else data.megatron_prefix or describe_corpus(data, data.split)
         print(format_report(lines, name, config.evaluation.draws))
     return 0
 

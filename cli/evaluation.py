@@ -3,12 +3,16 @@
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
 
 from cli.corpora import read_texts
+from cli.prepared import decode_documents, open_tokens
+from cli.tokens import load_tokenizer
 from config.roots import EvalConfig
+from config.sections.evaluation import EvaluationCorpusSection
 from transformerlm.checkpoint import load_model
 from transformerlm.checkpoint_description import (
     TOKENIZER_FOLDER,
@@ -77,7 +81,7 @@ def measure_all(config: EvalConfig, paths: Sequence[str]) -> Iterator[Line]:
     """
     candidates = find_candidates(paths)
     check_comparable(config, candidates)
-    tasks = make_tasks(config, min(candidate.shape.context_length for candidate in candidates))
+    tasks = make_tasks(config, candidates)
     jobs = [(candidate, kind) for candidate in candidates for kind in choose_kinds(config, candidate)]
     for candidate, kind in tqdm(jobs, desc="checkpoints", file=sys.stderr, disable=None):
         yield measure(config, candidate, kind, tasks)
@@ -116,9 +120,9 @@ def check_comparable(config: EvalConfig, candidates: Sequence[Candidate]) -> Non
             )
 
 
-def make_tasks(config: EvalConfig, shortest_context: int) -> Tasks:
+def make_tasks(config: EvalConfig, candidates: Sequence[Candidate]) -> Tasks:
     """Read the text and the questions."""
-    texts = [] if config.data is None else list(read_texts(config.data, config.data.split, config.data.max_documents))
+    texts = [] if config.data is None else list(read_held_out(config.data, candidates))
     questions: list[Question] = []
     if config.choices is not None:
         wanted = config.choices.max_questions
@@ -127,7 +131,24 @@ def make_tasks(config: EvalConfig, shortest_context: int) -> Tasks:
             if config.choices.file
             else story_questions(wanted, config.evaluation.seed)
         )
+    shortest_context = min(candidate.shape.context_length for candidate in candidates)
     return Tasks(config, texts, questions, config.evaluation.context_length or shortest_context)
+
+
+def read_held_out(data: EvaluationCorpusSection, candidates: Sequence[Candidate]) -> Iterator[str]:
+    """Yield the documents to score; raises ValueError if nobody knows what prepared tokens mean."""
+    if not data.megatron_prefix:
+        yield from read_texts(data, data.split, data.max_documents)
+        return
+    tokenizers = {candidate.tokenizer.fingerprint(): candidate.tokenizer for candidate in candidates}
+    if data.tokenizer is None and len(tokenizers) > 1:
+        raise ValueError(
+            f"data.tokenizer: required, because these checkpoints have {len(tokenizers)} different ones; name the "
+            "files of the one that made the tokens"
+        )
+    (tokenizer,) = tokenizers.values() if data.tokenizer is None else (load_tokenizer(data.tokenizer),)
+    dataset = open_tokens(data.megatron_prefix, tokenizer)
+    yield from islice(decode_documents(dataset, tokenizer), data.max_documents)
 
 
 def choose_kinds(config: EvalConfig, candidate: Candidate) -> tuple[LikelihoodKind, ...]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,51 @@ def write_manifest(folder: Path, description: Description, tokenizer: Tokenizer)
     write_durably(folder / MANIFEST_FILE, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_settings(folder: Path) -> dict[str, Any] | None:
-    """Return the settings that a finished folder was made with, None if it is none of ours."""
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a finished folder, None if it has none that is ours."""
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-        return manifest["settings"] if manifest["format"] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError):
+        is_ours = manifest["format"] == FORMAT and {"settings", "splits", "tokenizer"} <= manifest.keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    return manifest if is_ours else None
+
+
+def read_settings(folder: Path) -> dict[str, Any] | None:
+    """Return the settings that a finished folder was made with, None if it is none of ours."""
+    manifest = read_manifest(folder)
+    return None if manifest is None else manifest["settings"]
+
+
+def open_tokens(prefix: str, tokenizer: Tokenizer) -> MegatronIndexedDataset:
+    """Open a pair of files; raises ValueError if they hold no tokens, or those of another tokenizer.
+
+    Only a manifest tells which tokenizer made them: to files without one any tokenizer may claim to be theirs.
+    """
+    dataset = MegatronIndexedDataset(prefix)
+    if np.issubdtype(dataset.dtype, np.floating):
+        raise ValueError(f"{prefix}.idx: holds {dataset.dtype.name} numbers, not token ids; name files of tokens")
+    folder, name = Path(prefix).parent, Path(prefix).name
+    manifest = read_manifest(folder)
+    is_described = manifest is not None and name in manifest["splits"]
+    if is_described and manifest["tokenizer"]["sha256"] != tokenizer.fingerprint():
+        raise ValueError(
+            f"{prefix}: {folder / MANIFEST_FILE} says that another tokenizer made these tokens; use the one that lies "
+            "beside them, or prepare them with this one"
+        )
+    return dataset
+
+
+def decode_documents(dataset: MegatronIndexedDataset, tokenizer: Tokenizer) -> Iterator[str]:
+    """Yield the text of every document, without the end-of-text token behind it; raises ValueError naming a bad one."""
+    for number in range(len(dataset)):
+        tokens = dataset[number]
+        if len(tokens) and tokens[-1] == tokenizer.end_of_text_id:
+            tokens = tokens[:-1]
+        try:
+            yield tokenizer.decode(tokens)
+        except ValueError as error:
+            raise ValueError(f"{dataset.prefix}: document {number}: {error}") from error
 
 
 def count_tokens(prefix: Path, vocab_size: int) -> np.ndarray:

@@ -12,12 +12,12 @@ import numpy as np
 
 from cli.corpora import Corpus, Reading, open_corpus
 from cli.output import remark
+from cli.prepared import open_tokens
 from cli.tokens import encode_text
 from config.sections.data import DataSection, DocumentsSection, MegatronSection, RowsSection
 from trainkit.data.documents import Shard
 from trainkit.data.encoding import BadRecords, Encoded
 from trainkit.data.indexed_rows import IndexedRows, Order
-from trainkit.data.megatron_indexed import MegatronIndexedDataset
 from trainkit.data.packing import Batches, PackedRows, PaddedRows, RowLayout
 from trainkit.data.prefetch import Prefetched
 from trainkit.data.shuffling import Shuffled
@@ -110,9 +110,7 @@ def _index_rows(
     data: MegatronSection, tokenizer: Tokenizer, shape: RowShape, shard: Shard, is_training: bool
 ) -> IndexedRows:
     prefix = data.megatron_train_prefix if is_training else data.megatron_val_prefix
-    dataset = MegatronIndexedDataset(prefix)
-    if np.issubdtype(dataset.dtype, np.floating):
-        raise ValueError(f"{prefix}.idx: holds {dataset.dtype.name} numbers, not token ids; name files of tokens")
+    dataset = open_tokens(prefix, tokenizer)
     separator = tokenizer.end_of_text_id if data.mask_documents else None
     layout = RowLayout(shape.row_length, shape.lookahead, separator)
     order = Order(shard, data.shuffle_seed if is_training else None, repeat=is_training)

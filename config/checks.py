@@ -23,6 +23,7 @@ from config.roots import (
 )
 from config.section import Section
 from config.sections.data import STANDARD_INPUT, DataSection, MegatronSection, TokenizerFilesSection
+from config.sections.evaluation import EvaluationCorpusSection
 from config.sections.tokenizer import END_OF_TEXT, MASK
 from config.sections.tokenizer_benchmark import TokenizerBenchmarkSection
 
@@ -44,7 +45,7 @@ def check_files(config: Section) -> list[str]:
             return [*_check_data_files(files), *folder]
         case EvalConfig(data=data, choices=choices):
             questions = [] if choices is None or not choices.file else _check_questions(choices.file)
-            return [*([] if data is None else _check_data_files(data.data_files)), *questions]
+            return [*([] if data is None else _check_held_out(data)), *questions]
         case BenchTokenizerConfig(benchmark=benchmark):
             return list(_check_benchmark(benchmark))
         case InferConfig() | BenchInferConfig() | SweepConfig() | ExportConfig() if config.checkpoint is not None:
@@ -102,11 +103,14 @@ def _check_corpus(data: DataSection) -> Iterator[str]:
     if not isinstance(data, MegatronSection):
         yield from _check_data_files(data.data_files)
         return
-    for key in ("megatron_train_prefix", "megatron_val_prefix"):
-        prefix = data.megatron_train_prefix if key == "megatron_train_prefix" else data.megatron_val_prefix
-        for suffix in (".bin", ".idx"):
-            if not Path(prefix + suffix).is_file():
-                yield f"data.{key}: no such file: {prefix}{suffix}{_beside(prefix + suffix)}; correct the path"
+    yield from _check_prefix("megatron_train_prefix", data.megatron_train_prefix)
+    yield from _check_prefix("megatron_val_prefix", data.megatron_val_prefix)
+
+
+def _check_prefix(key: str, prefix: str) -> Iterator[str]:
+    for suffix in (".bin", ".idx"):
+        if not Path(prefix + suffix).is_file():
+            yield f"data.{key}: no such file: {prefix}{suffix}{_beside(prefix + suffix)}; correct the path"
 
 
 def _check_data_files(data_files: str | tuple[str, ...] | Mapping[str, Any] | None, key: str = "") -> Iterator[str]:
@@ -148,6 +152,14 @@ def _check_checkpoint(path: str) -> Iterator[str]:
             f"checkpoint.path: no run or checkpoint at {path}{_beside(path)}; train one first "
             "(transformerlm-train --config config/resources/train.toml), or correct the path"
         )
+
+
+def _check_held_out(data: EvaluationCorpusSection) -> Iterator[str]:
+    yield from _check_data_files(data.data_files)
+    if data.megatron_prefix:
+        yield from _check_prefix("megatron_prefix", data.megatron_prefix)
+    if data.tokenizer is not None:
+        yield from _check_tokenizer_files(data.tokenizer)
 
 
 def _check_questions(path: str) -> Iterator[str]:

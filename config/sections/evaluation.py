@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from config.section import NonEmptyText, Section, Seed, rule
-from config.sections.data import OneSplitSection
+from config.sections.data import OneSplitSection, TokenizerFilesSection
 from config.sections.training import Device, Precision
 
 
@@ -45,8 +45,32 @@ class EvaluationSection(Section):
 class EvaluationCorpusSection(OneSplitSection):
     """[data] of transformerlm-eval: the text to score; each checkpoint brings its own tokenizer."""
 
+    dataset_name: str = ""
+    """"synthetic/stories", "synthetic/hidden_markov", "text", "json", "parquet", "arrow", or a dataset of the Hugging
+    Face Hub; empty with megatron_prefix."""
     split: NonEmptyText = "validation"
     """Split to read."""
+    megatron_prefix: str = ""
+    """Instead of a dataset: tokens made by transformerlm-prepare-data, the path without .bin or .idx; they are turned
+    back into text, which each checkpoint tokenizes for itself."""
+    tokenizer: TokenizerFilesSection | None = None
+    """The tokenizer that made those tokens. Default: the checkpoints', if they all have the same."""
+
+    @rule("dataset_name", "megatron_prefix")
+    def one_source(dataset_name: str, megatron_prefix: str) -> str | None:
+        """Require a dataset or tokens, not both."""
+        if not dataset_name and not megatron_prefix:
+            return "required; name a dataset, or set megatron_prefix to tokens that were prepared"
+        if dataset_name and megatron_prefix:
+            return f'stands beside megatron_prefix = "{megatron_prefix}"; leave one out (dataset_name = "")'
+        return None
+
+    @rule("tokenizer", "megatron_prefix")
+    def tokenizer_of_tokens(tokenizer: object, megatron_prefix: str) -> str | None:
+        """Refuse a tokenizer that would not be used."""
+        if tokenizer is not None and not megatron_prefix:
+            return "checkpoints bring their own tokenizers; only megatron_prefix needs one: leave it out"
+        return None
 
 
 class ChoicesSection(Section):

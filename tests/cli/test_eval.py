@@ -5,9 +5,16 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cli import eval as eval_command
+from trainkit.data.megatron_indexed import MegatronIndexedWriter
+from transformerlm.synthetic import stories
+from transformerlm.tokenizer import Tokenizer
+
+STORIES_TOKENIZER = Path(__file__).parent.parent.parent / "config" / "resources" / "tokenizers" / "stories_4k"
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "special_tokens.json")
 
 SMALL_TASKS = ["data.max_documents=4", "evaluation.draws=4", "choices.max_questions=2"]
 
@@ -78,19 +85,75 @@ def test_every_missing_checkpoint_is_named(evaluate):
     assert "Traceback" not in err
 
 
-def test_rows_of_different_tokenizers_are_not_compared(trained, evaluate, tmp_path):
-    plain, other = trained("autoregressive"), tmp_path / "other"
-    shutil.copytree(plain, other, symlinks=True)
-    (folder,) = {path.resolve() for path in (other / "checkpoints").glob("latest")}
+def with_another_tokenizer(run, copy):
+    """Copy a run, and exchange two merges of its tokenizer."""
+    shutil.copytree(run, copy, symlinks=True)
+    (folder,) = {path.resolve() for path in (copy / "checkpoints").glob("latest")}
     file = folder / "tokenizer" / "merges.txt"
     lines = file.read_text(encoding="utf-8").splitlines()
     file.write_text("\n".join([*lines[:2], lines[3], lines[2], *lines[4:]]) + "\n", encoding="utf-8")
+    return copy
+
+
+def test_rows_of_different_tokenizers_are_not_compared(trained, evaluate, tmp_path):
+    plain, other = trained("autoregressive"), with_another_tokenizer(trained("autoregressive"), tmp_path / "other")
     code, _, err = evaluate(plain, other)
     assert code == 2
     assert 'set evaluation.layout = "documents"' in err
     code, out, err = evaluate(plain, other, overrides=['evaluation.layout="documents"'])
     assert code == 0, err
     assert "4 rows or documents" in out
+
+
+def write_stories(count=6):
+    """Write the same stories as text and, by the tokenizer of all the small models, as Megatron files."""
+    texts = [stories.story("validation", index) for index in range(count)]
+    Path("stories.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    words = Tokenizer.from_files(*(STORIES_TOKENIZER / name for name in TOKENIZER_FILES))
+    writer = MegatronIndexedWriter("prepared", np.uint16)
+    for text in texts:
+        writer.add_document(np.array([*words.encode(text), words.end_of_text_id], dtype=np.uint16))
+    writer.finish()
+
+
+PREPARED = ['data.dataset_name=""', "data.megatron_prefix=prepared"]
+
+
+def test_prepared_tokens_are_scored_as_their_text_is(trained, evaluate):
+    write_stories()
+    files = ["data.dataset_name=text", 'data.data_files={validation="stories.txt"}']
+    results = []
+    for source in (files, PREPARED):
+        code, out, err = evaluate(trained("autoregressive"), overrides=source, options=["--json"])
+        assert code == 0, err
+        results.append(json.loads(out)["text"])
+    assert results[0] == results[1]
+    assert results[0]["num_tokens"] > 100
+    code, out, err = evaluate(trained("autoregressive"), overrides=PREPARED)
+    assert out.startswith("prepared: "), err
+
+
+def test_prepared_tokens_need_the_tokenizer_that_made_them(trained, evaluate, tmp_path):
+    write_stories()
+    plain, other = trained("autoregressive"), with_another_tokenizer(trained("autoregressive"), tmp_path / "other")
+    apart = [*PREPARED, 'evaluation.layout="documents"']
+    code, _, err = evaluate(plain, other, overrides=apart)
+    assert (code, "data.tokenizer: required, because these checkpoints have 2 different ones" in err) == (2, True)
+    keys = ("vocab_path", "merges_path", "special_tokens_path")
+    files = [
+        f"data.tokenizer.{key}={STORIES_TOKENIZER / name}" for key, name in zip(keys, TOKENIZER_FILES, strict=True)
+    ]
+    assert evaluate(plain, other, overrides=[*apart, *files])[0] == 0
+    manifest = {"format": "transformerlm prepared data", "settings": {}, "splits": {"prepared": {}}}
+    Path("manifest.json").write_text(json.dumps({**manifest, "tokenizer": {"sha256": "0" * 64}}))
+    code, _, err = evaluate(plain, overrides=PREPARED)
+    assert (code, "manifest.json says that another tokenizer made these tokens" in err) == (2, True)
+    writer = MegatronIndexedWriter("prepared", np.uint16)
+    writer.add_document(np.array([5, 4096], dtype=np.uint16))
+    writer.finish()
+    Path("manifest.json").unlink()
+    code, _, err = evaluate(plain, overrides=PREPARED)
+    assert (code, "prepared: document 0: " in err, "4096" in err) == (2, True, True)
 
 
 def test_a_question_file_is_answered(trained, evaluate):
@@ -108,6 +171,9 @@ def test_a_question_file_is_answered(trained, evaluate):
         ("", "nothing to measure; add [data], [choices] or [infilling]"),
         ("mask_draw = 'complementary'\ndraws = 3", "come in pairs, and draws = 3; use 4"),
         ("context_length = 99\n[choices]", "evaluation.context_length: 99 exceeds the 64 tokens"),
+        ("[data]\nmax_documents = 3", "data.dataset_name: required; name a dataset, or set megatron_prefix"),
+        ("[data]\ndataset_name = 'text'\ndata_files = 'x'\nmegatron_prefix = 'x'", "stands beside megatron_prefix"),
+        ("[data]\nmegatron_prefix = 'x'", "data.megatron_prefix: no such file: x.bin"),
         ("[infilling]\nsource = 'synthetic/hidden_markov'", "needs a tokenizer with a token for each letter"),
     ],
 )

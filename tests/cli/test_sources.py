@@ -214,6 +214,15 @@ def test_prepared_files_of_another_tokenizer_are_refused_with_the_document_named
     assert "the vocabulary has 4096" in outcome.err
 
 
+def test_prepared_files_are_not_read_with_another_tokenizer_of_the_same_size(train_small):
+    write_corpora()
+    manifest = {"format": "transformerlm prepared data", "settings": {}, "splits": {"corpus": {}}}
+    Path("manifest.json").write_text(json.dumps({**manifest, "tokenizer": {"sha256": "0" * 64}}))
+    outcome = train_small(*MEGATRON, RUN)
+    assert outcome.code == 2
+    assert "corpus: manifest.json says that another tokenizer made these tokens" in outcome.err
+
+
 def test_prepared_files_that_are_missing_or_hold_fractions_are_refused(train_small):
     missing = train_small(*MEGATRON, RUN)
     assert "data.megatron_train_prefix: no such file: corpus.bin" in missing.err
