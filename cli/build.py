@@ -192,6 +192,7 @@ def build_generation(section: GenerationSection, shape: ModelShape) -> Generatio
         mode=section.generation_mode,
         stop=section.stop,
         min_new_tokens=section.min_new_tokens,
+        ignore_eos=section.ignore_eos,
         is_compiled=isinstance(section, InferenceSection) and section.compile,
         draft_length=section.draft_length,
         steps=section.steps,

@@ -30,6 +30,8 @@ class GenerationSettings(Section):
     """Final length, prompt included [tokens]. Default: the model's context length."""
     min_new_tokens: NonNegativeInt = 0
     """The end-of-text token may not come before so many tokens behind the prompt [tokens]."""
+    ignore_eos: bool = False
+    """Go on behind end-of-text tokens, with a next text, up to the total length."""
     temperature: NonNegativeFloat = 1.0
     """Divides the logits: below 1 safer, above 1 wilder; 0 always takes the likeliest token."""
     top_k: NonNegativeInt = 0
@@ -75,7 +77,7 @@ class GenerationSettings(Section):
     cfg_scale: NonNegativeFloat = 0.0
     """Diffusion: strength of classifier-free guidance by the prompt; 0 switches it off."""
     stop: TextList = ()
-    """Texts at which generation ends; the end-of-text token always ends it."""
+    """Texts at which generation ends; so it does at the end-of-text token, unless `ignore_eos`."""
 
     @rule("stop")
     def stops_have_text(stop: tuple[str, ...]) -> str | None:
@@ -88,6 +90,14 @@ class GenerationSettings(Section):
         if repetition_penalty == 1 or generation_mode != "verified":
             return None
         return f'{repetition_penalty} cannot be applied to drafts; set it to 1, or generation_mode = "autoregressive"'
+
+    @rule("ignore_eos", "min_new_tokens", "end_last")
+    def nothing_is_asked_of_an_end(ignore_eos: bool, min_new_tokens: int, end_last: bool) -> str | None:
+        """Refuse wishes about the token that ends a text where none does."""
+        if not ignore_eos or not (min_new_tokens or end_last):
+            return None
+        other = f"min_new_tokens = {min_new_tokens}" if min_new_tokens else "end_last = true"
+        return f"no token ends a text then, so {other} means nothing; leave one of the two out"
 
     @rule("min_new_tokens", "total_length")
     def the_least_fits(min_new_tokens: int, total_length: int | None) -> str | None:

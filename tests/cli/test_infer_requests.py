@@ -129,11 +129,13 @@ def test_requests_are_checked_before_torch_is_loaded(diffusion):
         ("inference.generation_mode=verified", "this checkpoint's objective is 'masked_diffusion'"),
         ("inference.remasking=treshold", 'did you mean "threshold"?'),
         ("inference.mask_positions=[9]", "mask_positions [9] lie outside the prompt's 4 tokens"),
+        ("inference.min_new_tokens=4 inference.ignore_eos=true", "so min_new_tokens = 4 means nothing; leave one"),
+        ("inference.end_last=true inference.ignore_eos=true", "so end_last = true means nothing; leave one of the two"),
         ("inference.min_new_tokens=40", "40 tokens do not fit into total_length = 32; lower it"),
     ],
 )
 def test_impossible_combinations_are_refused_with_a_remedy(diffusion, ask, override, message):
-    code, out, err = ask(overrides=[override])
+    code, out, err = ask(overrides=override.split())
     assert (code, out) == (2, "")
     assert message in err
 

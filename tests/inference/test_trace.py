@@ -1,10 +1,12 @@
 """A trace replays to the text it recorded, and its page holds it."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.inference.helpers import MASK
 from transformerlm.checkpoint import LoadedModel
@@ -50,6 +52,40 @@ def test_every_generation_replays_to_the_same_text(make_predictor, objective, ch
         assert [read.text(row, predictor.tokenizer) for row in range(3)] == [each.text for each in generations]
         assert read.replay(0, 0)[:1] == [predictor.tokenizer.end_of_text_id]
         assert OPEN in read.replay(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("objective", "changes"),
+    [
+        ("autoregressive", {}),
+        ("masked_diffusion", {"cache": "dual"}),
+        ("masked_diffusion", {"policy": Policy("remdm", remask_share=0.4), "steps": 40}),
+        ("block_diffusion", {"policy": Policy("threshold", threshold=0.1)}),
+        ("joint", {"mode": "verified"}),
+    ],
+)
+def test_texts_go_on_behind_their_ends_if_asked(make_predictor, objective, changes):
+    predictor = make_predictor(objective)
+    likes_to_end(predictor)
+    for ignore_eos in (False, True):
+        settings = GenerationSettings(20, block_length=8, ignore_eos=ignore_eos, **changes)
+        trace, shown = predictor.new_trace(settings), {}
+        generations = predictor.generate(["Once upon", "", "A"], settings, shown.__setitem__, trace=trace)
+        assert [shown[row] for row in range(3)] == [each.completion for each in generations]
+        assert [trace.text(row, predictor.tokenizer) for row in range(3)] == [each.text for each in generations]
+        assert {each.finish for each in generations} == ({"length"} if ignore_eos else {"end"})
+        assert all("<|endoftext|>" in each.completion for each in generations) == ignore_eos
+        if ignore_eos:
+            assert all(each.prompt_tokens + each.generated_tokens == 20 for each in generations)
+
+
+def likes_to_end(predictor):
+    """Let the model give the end-of-text token a probability of about a half everywhere."""
+    model = predictor.model
+    with torch.no_grad():
+        model.norm.weight.fill_(1.0)
+        model.embedding.weight.fill_(1.0)
+        model.head.weight[predictor.tokenizer.end_of_text_id] = math.log(4096) / model.shape.d_model
 
 
 def test_traces_record_a_row_as_if_it_were_alone(make_predictor):

@@ -31,7 +31,8 @@ LOOK_EVERY_STEPS = {"cpu": 1, "cuda": 16}
 class AutoregressiveSettings:
     """How to decode."""
 
-    end_id: int
+    end_id: int | None
+    """The token that ends a text; None if none does."""
     mask_id: int | None = None
     """A token that is never drawn, for models that know masks."""
     look_every: int | None = None
@@ -110,7 +111,7 @@ class TokenChooser:
         logits = logits if logits.dtype == torch.float64 else logits.float()
         if self.settings.mask_id is not None:
             logits[..., self.settings.mask_id] = -torch.inf
-        if self.has_earliest_end:
+        if self.has_earliest_end and self.settings.end_id is not None:
             is_early = positions < self.earliest_end[:, None]
             logits[..., self.settings.end_id].masked_fill_(is_early, -torch.inf)
         probabilities = logits.softmax(dim=-1)

@@ -42,7 +42,8 @@ class DiffusionSettings:
     """How to unmask."""
 
     mask_id: int
-    end_id: int
+    end_id: int | None
+    """The token that ends a text; None if none does."""
     block_length: int
     steps: int | None = None
     """Passes for a whole row, for policies that plan; None: one per token."""
@@ -176,8 +177,9 @@ class DiffusionDecoder:
         else:
             logits = self.denoiser.predict(request)
         logits = forbid_token(logits, self.settings.mask_id)
-        is_early = window.positions.gather(1, asked) < self.earliest_end[window.rows, None]
-        logits[..., self.settings.end_id].masked_fill_(is_early, -torch.inf)
+        if self.settings.end_id is not None:
+            is_early = window.positions.gather(1, asked) < self.earliest_end[window.rows, None]
+            logits[..., self.settings.end_id].masked_fill_(is_early, -torch.inf)
         return logits
 
     def penalize(self, logits: Tensor, rows: Tensor) -> Tensor:
@@ -260,6 +262,8 @@ class DiffusionDecoder:
 
     def end_settled(self, rows: list[Row]) -> None:
         """End the rows that hold an end-of-text token of their own with no mask before it."""
+        if self.settings.end_id is None:
+            return
         tokens = self.tokens[: self.batch, : self.width]
         is_end = (tokens == self.settings.end_id) & ~self.is_given
         has_no_mask_before = (tokens == self.settings.mask_id).cumsum(dim=1) == 0

@@ -55,7 +55,7 @@ def score_candidates(policy: Policy, candidates: Candidates) -> Tensor:
     return chosen_log_probs(candidates).exp()
 
 
-def choose_commits(policy: Policy, candidates: Candidates, quotas: Tensor, end_id: int) -> Tensor:
+def choose_commits(policy: Policy, candidates: Candidates, quotas: Tensor, end_id: int | None) -> Tensor:
     """Select the positions to commit.
 
     quotas: [rows] int64, how many of them; policies that decide by themselves do not look at it.
@@ -63,7 +63,7 @@ def choose_commits(policy: Policy, candidates: Candidates, quotas: Tensor, end_i
     """
     scores = score_candidates(policy, candidates)
     eagerness = scores
-    if policy.is_end_last:
+    if policy.is_end_last and end_id is not None:
         eagerness = eagerness.masked_fill(candidates.tokens == end_id, torch.finfo(scores.dtype).min)
     order = eagerness.masked_fill(~candidates.is_open, -math.inf).argsort(dim=-1, descending=True, stable=True)
     ranks = order.argsort(dim=-1)  # 0 for the surest

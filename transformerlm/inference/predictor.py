@@ -55,6 +55,8 @@ class GenerationSettings:
     """The text ends before the first of these."""
     min_new_tokens: int = 0
     """The text does not end before so many tokens behind its prompt."""
+    ignore_eos: bool = False
+    """The text does not end at an end-of-text token at all but goes on with a next one, up to its full length."""
     is_compiled: bool = False
     """Autoregressive: compile the one-token step, which pays off after many texts."""
     draft_length: int = 8
@@ -114,7 +116,9 @@ class GenerationCost:
         return self.work.token_forwards / max(1, self.tokens)
 
 
-def diffusion_settings(settings: GenerationSettings, objective: str, mask_id: int, end_id: int) -> DiffusionSettings:
+def diffusion_settings(
+    settings: GenerationSettings, objective: str, mask_id: int, end_id: int | None
+) -> DiffusionSettings:
     """Return the settings of diffusion; raises ValueError if weights of this objective do not allow them."""
     return DiffusionSettings(
         mask_id=mask_id,
@@ -174,7 +178,7 @@ class Predictor:
             prompt if isinstance(prompt, str) else self.tokenizer.decode(canvas.tokens[1 : canvas.beginning])
             for prompt, canvas in zip(prompts, canvases, strict=True)
         ]
-        watcher = Watcher(self.tokenizer, canvases, shows_masks=mode == "diffusion")
+        watcher = Watcher(self.tokenizer, canvases, self.end_id(settings), shows_masks=mode == "diffusion")
         watcher.stop, watcher.on_update, watcher.trace = settings.stop, on_update, trace
         watcher.first_row = trace.begin(beginnings, canvases) if trace is not None else 0
         self.model.eval()
@@ -194,7 +198,8 @@ class Predictor:
     def new_trace(self, settings: GenerationSettings) -> Trace:
         """Return an empty trace for `generate` to fill."""
         mask_id = self.tokenizer.mask_id
-        return Trace(choose_mode(settings.mode, self.objective), OPEN if mask_id is None else mask_id)
+        mode = choose_mode(settings.mode, self.objective)
+        return Trace(mode, OPEN if mask_id is None else mask_id, ignore_eos=settings.ignore_eos)
 
     def lay_out(self, prompt: Prompt, settings: GenerationSettings) -> Canvas:
         """Return the row that a prompt asks to fill; raises ValueError if its tokens are not ours."""
@@ -210,6 +215,10 @@ class Predictor:
         """Tell which way these settings generate."""
         return choose_mode(settings.mode, self.objective) == "diffusion"
 
+    def end_id(self, settings: GenerationSettings) -> int | None:
+        """Return the token that ends a text, None if none does."""
+        return None if settings.ignore_eos else self.tokenizer.end_of_text_id
+
     def _decode(
         self,
         mode: GenerationMode,
@@ -221,13 +230,11 @@ class Predictor:
         generators = row_generators(seeds)
         if mode == "diffusion":
             assert self.tokenizer.mask_id is not None, "a diffusion checkpoint's tokenizer has a mask token"
-            diffusion = diffusion_settings(
-                settings, self.objective, self.tokenizer.mask_id, self.tokenizer.end_of_text_id
-            )
+            diffusion = diffusion_settings(settings, self.objective, self.tokenizer.mask_id, self.end_id(settings))
             return decode_diffusion(self.model, canvases, diffusion, settings.sampling, generators, listener)
         # Only a model that was trained with masks may come to write one.
         mask_id = None if self.objective == "autoregressive" else self.tokenizer.mask_id
-        plain = AutoregressiveSettings(self.tokenizer.end_of_text_id, mask_id, is_compiled=settings.is_compiled)
+        plain = AutoregressiveSettings(self.end_id(settings), mask_id, is_compiled=settings.is_compiled)
         if mode == "verified":
             return decode_verified(
                 self.model, canvases, plain, settings.sampling, generators, listener, settings.draft_length
@@ -244,9 +251,10 @@ class Predictor:
     ) -> Generation:
         start = canvas.beginning
         is_given = (~canvas.is_open).tolist()
-        tokens = settled_tokens(row, is_given, start, self.tokenizer.end_of_text_id)
+        end_id = self.end_id(settings)
+        tokens = settled_tokens(row, is_given, start, end_id)
         after = start + len(tokens)
-        has_end = after < len(row) and row[after] == self.tokenizer.end_of_text_id and not is_given[after]
+        has_end = after < len(row) and row[after] == end_id and not is_given[after]
         whole = self.tokenizer.decode(tokens)
         completion = cut_at_stop(whole, settings.stop)
         finish = "stop" if completion != whole else "end" if has_end else "length"

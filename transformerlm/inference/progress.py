@@ -15,8 +15,10 @@ UpdateCallback = Callable[[int, str], None]
 class Watcher:
     """A decoder's listener: follows every row through its changes."""
 
-    def __init__(self, tokenizer: Tokenizer, canvases: Sequence[Canvas], *, shows_masks: bool) -> None:
-        self.tokenizer, self.shows_masks = tokenizer, shows_masks
+    def __init__(
+        self, tokenizer: Tokenizer, canvases: Sequence[Canvas], end_id: int | None, *, shows_masks: bool
+    ) -> None:
+        self.tokenizer, self.end_id, self.shows_masks = tokenizer, end_id, shows_masks
         self.beginnings = [canvas.beginning for canvas in canvases]
         self.is_given = [(~canvas.is_open).tolist() for canvas in canvases]
         self.tokens = [canvas.tokens.tolist() for canvas in canvases]
@@ -47,7 +49,7 @@ class Watcher:
     def settled_text(self, row: int) -> str:
         """Return what stands firmly behind the beginning: up to the first open position or end of text."""
         return self.tokenizer.decode(
-            settled_tokens(self.tokens[row], self.is_given[row], self.beginnings[row], self.end)
+            settled_tokens(self.tokens[row], self.is_given[row], self.beginnings[row], self.end_id)
         )
 
     def show(self, row: int) -> str:
@@ -58,7 +60,7 @@ class Watcher:
         for position, token in enumerate(self.tokens[row]):
             if position < self.beginnings[row]:
                 continue
-            if token == self.end and not self.is_given[row][position]:
+            if token == self.end_id and not self.is_given[row][position]:
                 break
             if token == OPEN:
                 text += self.tokenizer.decode(known) + MASK_SIGN
@@ -67,13 +69,8 @@ class Watcher:
                 known.append(token)
         return text + self.tokenizer.decode(known)
 
-    @property
-    def end(self) -> int:
-        """The end-of-text token."""
-        return self.tokenizer.end_of_text_id
 
-
-def settled_tokens(tokens: Sequence[int], is_given: Sequence[bool], beginning: int, end_id: int) -> list[int]:
+def settled_tokens(tokens: Sequence[int], is_given: Sequence[bool], beginning: int, end_id: int | None) -> list[int]:
     """Return the tokens behind the beginning, up to the first open one or drawn end of text, exclusive."""
     settled = []
     for token, is_token_given in zip(tokens[beginning:], is_given[beginning:], strict=False):

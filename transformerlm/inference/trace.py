@@ -42,6 +42,8 @@ class Trace:
     mask_id: int
     """The token of a masked position; OPEN for a model without masks."""
     rows: list[TracedRow] = field(default_factory=list)
+    ignore_eos: bool = False
+    """Whether texts went on behind end-of-text tokens."""
 
     def begin(self, prompts: Sequence[str], canvases: Sequence[Canvas]) -> int:
         """Add rows that are about to be generated; returns the index of the first."""
@@ -58,13 +60,14 @@ class Trace:
         return [OPEN if token == self.mask_id else token for token in tokens]
 
     def text(self, row: int, tokenizer: Tokenizer) -> str:
-        """Return a row's text behind its start-of-document token, as far as the first end-of-text token it drew."""
+        """Return a row's text behind its start-of-document token, as far as the end-of-text token that ended it."""
         tokens = self.replay(row)
         is_given = [token != OPEN for token in self.rows[row].canvas]
+        end_id = None if self.ignore_eos else tokenizer.end_of_text_id
         ends = [
             position
             for position, token in enumerate(tokens)
-            if token == OPEN or (token == tokenizer.end_of_text_id and not is_given[position])
+            if token == OPEN or (token == end_id and not is_given[position])
         ]
         return tokenizer.decode(tokens[1 : ends[0] if ends else len(tokens)])
 
@@ -85,7 +88,13 @@ class Trace:
             }
             for row in self.rows
         ]
-        return {"format": FORMAT, "mode": self.mode, "mask_id": self.mask_id, "rows": rows}
+        return {
+            "format": FORMAT,
+            "mode": self.mode,
+            "mask_id": self.mask_id,
+            "ignore_eos": self.ignore_eos,
+            "rows": rows,
+        }
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -102,6 +111,6 @@ class Trace:
                 )
                 for index, row in enumerate(written["rows"])
             ]
-            return cls(written["mode"], written["mask_id"], rows)
+            return cls(written["mode"], written["mask_id"], rows, written.get("ignore_eos", False))
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: not a trace ({error}); write one with transformerlm-infer --trace") from error

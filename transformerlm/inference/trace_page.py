@@ -30,7 +30,7 @@ def render_page(trace: Trace, tokenizer: Tokenizer, title: str) -> str:
         }
         for row in trace.rows
     ]
-    data = {"title": title, "mode": trace.mode, "end": END_SIGN, "rows": rows}
+    data = {"title": title, "mode": trace.mode, "end": END_SIGN, "goesOn": trace.ignore_eos, "rows": rows}
     # "</script>" inside a string would end the script.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     template = files("transformerlm.inference").joinpath("trace_page.html").read_text(encoding="utf-8")
