@@ -14,6 +14,7 @@ from tests.inference.helpers import (
     seeds_of,
     without_end,
 )
+from transformerlm.inference import denoisers
 from transformerlm.inference.canvas import OPEN, Canvas
 from transformerlm.inference.plan import Policy
 from transformerlm.inference.sampling import SamplingSettings
@@ -56,9 +57,13 @@ def test_guidance_and_penalties_look_at_no_neighbour(make_model, changes):
     assert [each.rows[0] for each in alone] == together.rows
 
 
+@pytest.mark.parametrize("merge_positions", [0, 6, 10**6])
 @pytest.mark.parametrize("guidance", [0.0, 1.5])
 @pytest.mark.parametrize("policy", [Policy("low_confidence"), Policy("threshold", threshold=0.4)])
-def test_the_block_cache_is_exact_for_block_causal_attention(make_model, policy, guidance):
+def test_the_block_cache_is_exact_for_block_causal_attention(
+    make_model, monkeypatch, policy, guidance, merge_positions
+):
+    monkeypatch.setattr(denoisers, "MERGE_POSITIONS", merge_positions)
     model, canvases = make_model(), [*without_end(PROMPTS, 15), HOLES]
     options = {"policy": policy, "is_block_causal": True, "cfg_scale": guidance}
     exact = diffuse(model, canvases, cache="none", **options)

@@ -23,6 +23,8 @@ from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.transformer import TransformerLM
 
 CacheName = Literal["none", "prefix", "dual", "block"]
+MERGE_POSITIONS = 128
+"""Padding that costs less than a pass of its own, about [positions]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +211,13 @@ class BlockDenoiser(Denoiser):
     def predict(self, request: Request) -> Tensor:
         """Return the logits at the columns asked for: [n, k, vocab_size]."""
         self.cache.reach(max(block.end for block in request.blocks))
-        return self._predict_in_groups(request, self._predict_first, self._predict_next)
+        widths = [block.end - self.num_final[row] for row, block in zip(request.rows, request.blocks, strict=True)]
+        if max(widths) * len(widths) - sum(widths) <= MERGE_POSITIONS:
+            return self._predict_open(request)
+        return self._predict_in_groups(request, self._predict_open, self._predict_open)
 
-    def _predict_first(self, request: Request) -> Tensor:
+    def _predict_open(self, request: Request) -> Tensor:
+        """Run what is not final of each row, up to the end of its block."""
         starts = [self.num_final[row] for row in request.rows]
         ranges = [(start, block.end) for start, block in zip(starts, request.blocks, strict=True)]
         shifts = [block.start - start for start, block in zip(starts, request.blocks, strict=True)]
@@ -219,9 +225,6 @@ class BlockDenoiser(Denoiser):
             self.num_final[row] = block.start
         asked = request.asked + torch.tensor(shifts, device=request.asked.device)[:, None]
         return self._predict_part(Window.over(request.rows, ranges, self.tokens.device), asked, self.cache)
-
-    def _predict_next(self, request: Request) -> Tensor:
-        return self._predict_part(request.window, request.asked, self.cache)
 
 
 def make_denoiser(
