@@ -68,11 +68,12 @@ def inspect_machine(device: torch.device, dtype: torch.dtype = torch.float32) ->
 
 
 def measure_peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
-    """Measure bytes read per second by a matrix-vector product, and operations per second of a square product."""
-    width = 4096
-    matrix = torch.ones((READ_BYTES // 4 // width, width), dtype=torch.float32, device=device)
-    vector = torch.ones(width, device=device)
-    read = READ_BYTES / best_seconds(lambda: matrix @ vector, device, repeats=8)
+    """Measure bytes read per second by a sum, and operations per second of a square product.
+
+    (torch's product of a matrix and a vector would not do: on a CPU it runs on one core.)
+    """
+    numbers = torch.ones(READ_BYTES // 4, device=device)
+    read = READ_BYTES / best_seconds(numbers.sum, device, repeats=8)
     width = MATRIX_WIDTH[device.type]
     square = torch.randn((width, width), device=device).to(dtype)
     return read, 2 * width**3 / best_seconds(lambda: square @ square, device, repeats=4)

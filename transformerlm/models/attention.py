@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from transformerlm.models.kv_cache import KVCache
+from transformerlm.models.linear import Linear
 from transformerlm.models.norm import RMSNorm
 from transformerlm.models.rope import rotate
 from transformerlm.models.shape import AttentionBackend, SdpBackendName
@@ -65,8 +66,8 @@ class Attention(nn.Module):
         self.num_heads, self.num_kv_heads = heads
         self.head_dim = d_model // self.num_heads
         self.layer, self.backend, self.sdp_backend = layer, backend, sdp_backend
-        self.qkv = nn.Linear(d_model, (self.num_heads + 2 * self.num_kv_heads) * self.head_dim, bias=False)
-        self.out = nn.Linear(self.num_heads * self.head_dim, d_model, bias=False)
+        self.qkv = Linear(d_model, (self.num_heads + 2 * self.num_kv_heads) * self.head_dim)
+        self.out = Linear(self.num_heads * self.head_dim, d_model)
         # QK-norm keeps the attention logits bounded (Dehghani et al. 2023, arXiv 2302.05442).
         has_qk_norm = norm_eps is not None
         self.query_norm = RMSNorm(self.head_dim, eps=norm_eps) if has_qk_norm else nn.Identity()

@@ -14,7 +14,9 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from transformerlm.models.linear import Linear
 
 CHUNK_LOGITS = 2**22
 """Logits in memory at once: 16 MB of float32; large enough for full speed, small beside everything else."""
@@ -60,11 +62,11 @@ def fused_cross_entropy(hidden: Tensor, head: Tensor, targets: Targets, vocab_si
     return Scores(loss_sum, nats)
 
 
-class Head(nn.Linear):
+class Head(Linear):
     """The projection onto the vocabulary: logits, or what targets cost."""
 
     def __init__(self, d_model: int, padded_vocab_size: int, vocab_size: int) -> None:
-        super().__init__(d_model, padded_vocab_size, bias=False)
+        super().__init__(d_model, padded_vocab_size)
         self.vocab_size = vocab_size
 
     def forward(self, hidden: Tensor, targets: Targets | None = None) -> Tensor | Scores:
