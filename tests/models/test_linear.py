@@ -56,7 +56,7 @@ def test_training_goes_the_plain_way(weight, monkeypatch):
 def test_small_matrices_go_the_plain_way(monkeypatch):
     batched = calls_of(monkeypatch, "bmm")
     with torch.inference_mode():
-        multiply(torch.randn(1, 64), torch.randn(2**11 - 8, 64))
+        multiply(torch.randn(1, 64), torch.randn(2**12 - 8, 64))
         assert batched == []
-        multiply(torch.randn(1, 64), torch.randn(2**11, 64))
+        multiply(torch.randn(1, 64), torch.randn(2**12, 64))
     assert len(batched) == 1

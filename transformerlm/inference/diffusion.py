@@ -30,7 +30,6 @@ from transformerlm.inference.policies import (
 from transformerlm.inference.rows import Row
 from transformerlm.inference.sampling import SamplingSettings, draw_uniforms, penalize_repeats, sample_tokens
 from transformerlm.models.transformer import TransformerLM
-from transformerlm.objectives.masked_diffusion import forbid_token
 
 Listener = Callable[[Sequence[Change]], Collection[int]]
 """Called with what a step changed; returns the rows that shall end there."""
@@ -176,7 +175,8 @@ class DiffusionDecoder:
             logits = unconditional + (scale + 1) * (conditional - unconditional)
         else:
             logits = self.denoiser.predict(request)
-        logits = forbid_token(logits, self.settings.mask_id)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits[..., self.settings.mask_id] = -torch.inf
         if self.settings.end_id is not None:
             is_early = window.positions.gather(1, asked) < self.earliest_end[window.rows, None]
             logits[..., self.settings.end_id].masked_fill_(is_early, -torch.inf)

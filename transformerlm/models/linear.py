@@ -13,7 +13,7 @@ from torch import Tensor, nn
 CHUNKS = 8
 FEW_ROWS = 64
 """With more the cores are busy anyway."""
-LARGE_WEIGHT = 2**17
+LARGE_WEIGHT = 2**18
 """Below this many numbers the product is over before a second core has heard of it."""
 
 
