@@ -21,7 +21,9 @@ def calls_of(monkeypatch, name):
     return calls
 
 
-@pytest.mark.parametrize("shape", [(10,), (1, 10), (1, 1, 10), (3, 10), (2, 3, 10), (FEW_ROWS, 10), (FEW_ROWS + 1, 10)])
+@pytest.mark.parametrize(
+    "shape", [(0, 10), (10,), (1, 10), (1, 1, 10), (3, 10), (2, 3, 10), (FEW_ROWS, 10), (FEW_ROWS + 1, 10)]
+)
 def test_the_product_is_the_same_for_few_rows_and_many(weight, monkeypatch, shape):
     x, batched = torch.randn(shape, dtype=torch.float64), calls_of(monkeypatch, "bmm")
     with torch.inference_mode():

@@ -38,6 +38,7 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
     if not is_slow or out_features % CHUNKS or torch.is_grad_enabled():
         return F.linear(x, weight)
     pieces = torch.bmm(
-        x.reshape(rows, -1).expand(CHUNKS, -1, -1), weight.view(CHUNKS, out_features // CHUNKS, -1).transpose(1, 2)
+        x.reshape(rows, x.shape[-1]).expand(CHUNKS, -1, -1),
+        weight.view(CHUNKS, out_features // CHUNKS, -1).transpose(1, 2),
     )
     return pieces.transpose(0, 1).reshape(*x.shape[:-1], out_features)
