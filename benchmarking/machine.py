@@ -10,6 +10,7 @@ import torch
 from trainkit.distributed.parallel import count_cores
 from trainkit.environment import processor_name
 from trainkit.hardware import find_peak
+from transformerlm.models.linear import multiply
 
 READ_BYTES = 256 * 2**20
 MATRIX_WIDTH = {"cpu": 1536, "cuda": 8192}
@@ -68,7 +69,7 @@ def inspect_machine(device: torch.device, dtype: torch.dtype = torch.float32) ->
 
 
 def measure_peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
-    """Measure bytes read per second by a sum, and operations per second of a square product.
+    """Measure bytes read per second by a sum, and operations per second of the quickest square product there is.
 
     (torch's product of a matrix and a vector would not do: on a CPU it runs on one core.)
     """
@@ -76,7 +77,7 @@ def measure_peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, floa
     read = READ_BYTES / best_seconds(numbers.sum, device, repeats=8)
     width = MATRIX_WIDTH[device.type]
     square = torch.randn((width, width), device=device).to(dtype)
-    return read, 2 * width**3 / best_seconds(lambda: square @ square, device, repeats=4)
+    return read, 2 * width**3 / best_seconds(lambda: multiply(square, square), device, repeats=4)
 
 
 def best_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:

@@ -27,6 +27,7 @@ from cli.host_memory import keep_freed_memory
 from transformerlm.inference.plan import Policy
 from transformerlm.inference.predictor import GenerationCost, GenerationSettings, Predictor, diffusion_settings
 from transformerlm.inference.sampling import SamplingSettings
+from transformerlm.models import few_rows
 from transformerlm.tokenizer import END_OF_TEXT
 
 EXACT = "one token per step, no cache"
@@ -202,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, default=0.7, help="of all samplers (default: 0.7)")
     options = parser.parse_args(argv)
     keep_freed_memory()  # as the commands do
+    few_rows.load()  # as after a second of generating
     machine = inspect_machine(torch.device("cpu"))
     baseline = Predictor.from_checkpoint(options.baseline, "cpu") if options.baseline else None
     lines = make_lines(Predictor.from_checkpoint(options.checkpoint, "cpu"), options.temperature, baseline)

@@ -47,6 +47,7 @@ def bench(config: "BenchInferConfig", options: argparse.Namespace) -> int:
 
     from benchmarking.bench_infer_latency import bound_of, describe_theory, figures, format_table, measure
     from benchmarking.machine import inspect_machine
+    from transformerlm.models import few_rows
 
     subject = load_subject(config)
     length = config.benchmark.prompt_length
@@ -55,6 +56,8 @@ def bench(config: "BenchInferConfig", options: argparse.Namespace) -> int:
             f"inference.total_length: {subject.settings.total_length} leaves nothing to generate after "
             f"benchmark.prompt_length = {length}; raise it or shorten the prompt"
         )
+    if subject.device.type == "cpu":
+        few_rows.load()  # as after a second of generating
     generator = torch.Generator().manual_seed(subject.settings.seed)
     prompt = torch.randint(subject.model.shape.vocab_size - 2, (length,), generator=generator).tolist()
     machine = inspect_machine(subject.device, subject.model.embedding.weight.dtype)

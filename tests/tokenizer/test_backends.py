@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from transformerlm.tokenizer import Tokenizer, Vocabulary, backend, fast_encoding, fast_learning, train_bpe
 from transformerlm.tokenizer.blocks import BLOCK_BYTES
-from transformerlm.tokenizer.kernels import jit
 from transformerlm.tokenizer.kernels.merging import WINDOW_BYTES
 from transformerlm.tokenizer.learning import learn_merges
 from transformerlm.tokenizer.trainer import BpeSettings, BpeTrainer
+from transformerlm.utils import jit
 
 SPECIALS = ["<|endoftext|>", "<|end|>", "<|end|><|end|>", "<| two words |>", ">x|>"]
 PIECES = st.sampled_from(
@@ -283,7 +283,7 @@ def test_ten_megabytes_of_one_thing_are_encoded_in_seconds(piece, sample_text):
 @pytest.mark.slow
 def test_the_kernels_are_compiled_once_for_all_processes(tmp_path):
     program = (
-        "from transformerlm.tokenizer.kernels.jit import kernel, prepare\n"
+        "from transformerlm.utils.jit import kernel, prepare\n"
         "@kernel\ndef twice(number):\n    return 2 * number\n"
         "prepare('a test', lambda: twice(21))\n"
     )
@@ -292,7 +292,7 @@ def test_the_kernels_are_compiled_once_for_all_processes(tmp_path):
     command = [sys.executable, str(tmp_path / "program.py")]
     together = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     notices = [process.communicate()[1] for process in together]
-    assert sorted(notices) == ["", "", "compiling the tokenizer's kernels for a test, once on this machine ...\n"]
+    assert sorted(notices) == ["", "", "compiling kernels for a test, once on this machine ...\n"]
     later = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert later.stderr == ""
 
@@ -320,7 +320,7 @@ def test_a_second_checkout_does_not_take_itself_for_compiled(tmp_path):
 
 def test_the_cache_lies_elsewhere_when_its_folder_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    program = "from transformerlm.tokenizer.kernels.jit import CACHE_FOLDER; print(CACHE_FOLDER)"
+    program = "from transformerlm.utils.jit import CACHE_FOLDER; print(CACHE_FOLDER)"
     environment = os.environ | {
         "TRANSFORMERLM_CACHE_DIR": "file/no",
         "XDG_CACHE_HOME": "file",

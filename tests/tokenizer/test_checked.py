@@ -34,7 +34,7 @@ def test_checked_kernels_refuse_to_leave_their_buffers():
     program = (
         "import numpy as np\n"
         "from transformerlm.tokenizer.kernels.memory import load64\n"
-        "from transformerlm.tokenizer.kernels.jit import kernel\n"
+        "from transformerlm.utils.jit import kernel\n"
         "@kernel\ndef read(array, offset):\n    return load64(array, offset)\n"
         "print(read(np.arange(2, dtype=np.uint64), 8))\n"
         "read(np.arange(2, dtype=np.uint64), 9)\n"

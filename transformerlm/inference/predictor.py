@@ -35,6 +35,7 @@ from transformerlm.inference.request import (
 from transformerlm.inference.sampling import SamplingSettings, row_generators
 from transformerlm.inference.trace import Trace
 from transformerlm.inference.verified import decode_verified
+from transformerlm.models import few_rows
 
 Prompt = str | Sequence[int] | np.ndarray | Canvas
 """A text, its tokens (the start-of-document token included), or a row with open positions anywhere."""
@@ -228,6 +229,7 @@ class Predictor:
         listener: Watcher | None,
     ) -> Decoded:
         generators = row_generators(seeds)
+        self._expect_work(canvases, settings)
         if mode == "diffusion":
             assert self.tokenizer.mask_id is not None, "a diffusion checkpoint's tokenizer has a mask token"
             diffusion = diffusion_settings(settings, self.objective, self.tokenizer.mask_id, self.end_id(settings))
@@ -240,6 +242,11 @@ class Predictor:
                 self.model, canvases, plain, settings.sampling, generators, listener, settings.draft_length
             )
         return decode_autoregressive(self.model, canvases, plain, settings.sampling, generators, listener)
+
+    def _expect_work(self, canvases: Sequence[Canvas], settings: GenerationSettings) -> None:
+        if self.model.embedding.weight.is_cpu:
+            tokens = sum(int(canvas.is_open.sum()) for canvas in canvases)
+            few_rows.expect(few_rows.WORTH_LOADING if settings.is_compiled else tokens * self.model.parameter_count())
 
     def _finish(
         self,

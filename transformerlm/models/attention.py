@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from transformerlm.models import few_rows
 from transformerlm.models.kv_cache import KVCache
 from transformerlm.models.linear import Linear
 from transformerlm.models.norm import RMSNorm
@@ -69,23 +70,34 @@ class Attention(nn.Module):
         self.qkv = Linear(d_model, (self.num_heads + 2 * self.num_kv_heads) * self.head_dim)
         self.out = Linear(self.num_heads * self.head_dim, d_model)
         # QK-norm keeps the attention logits bounded (Dehghani et al. 2023, arXiv 2302.05442).
-        has_qk_norm = norm_eps is not None
-        self.query_norm = RMSNorm(self.head_dim, eps=norm_eps) if has_qk_norm else nn.Identity()
-        self.key_norm = RMSNorm(self.head_dim, eps=norm_eps) if has_qk_norm else nn.Identity()
+        self.norm_eps = norm_eps
+        self.query_norm = nn.Identity() if norm_eps is None else RMSNorm(self.head_dim, eps=norm_eps)
+        self.key_norm = nn.Identity() if norm_eps is None else RMSNorm(self.head_dim, eps=norm_eps)
 
     def forward(self, x: Tensor, plan: AttentionPlan) -> Tensor:
         """x: [batch, seq, d_model] -> the same shape."""
         batch, seq, _ = x.shape
-        heads = self.qkv(x).view(batch, seq, -1, self.head_dim).transpose(1, 2)  # [batch, all heads, seq, head_dim]
-        queries, keys, values = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
-        queries = rotate(self.query_norm(queries), plan.cos, plan.sin)
-        keys = rotate(self.key_norm(keys), plan.cos, plan.sin)
+        queries, keys, values = self._heads(x, plan)
         if plan.cache is not None and plan.positions is None:  # a whole row: its own keys are all there is to see
             plan.cache.write_beginning(self.layer, keys, values)
         elif plan.cache is not None:
             keys, values = plan.cache.write(self.layer, keys, values, plan.positions)
         mixed = self.attend(queries, keys, values, plan)
         return self.out(mixed.transpose(1, 2).reshape(batch, seq, -1))
+
+    def _heads(self, x: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor, Tensor]:
+        """Return normalized and rotated queries and keys, and values, [batch, heads of each, seq, head_dim]."""
+        heads = self.qkv(x).view(*x.shape[:2], -1, self.head_dim)
+        is_ready = few_rows.can_take(x) and not torch.compiler.is_compiling()
+        if is_ready:
+            norms = (self.query_norm.weight, self.key_norm.weight) if self.norm_eps is not None else None
+            few_rows.rotate_heads(heads, self.num_kv_heads, (plan.cos, plan.sin), norms, self.norm_eps or 1.0)
+        counts = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
+        queries, keys, values = heads.transpose(1, 2).split(counts, dim=1)
+        if is_ready:
+            return queries, keys, values
+        queries = rotate(self.query_norm(queries), plan.cos, plan.sin)
+        return queries, rotate(self.key_norm(keys), plan.cos, plan.sin), values
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, plan: AttentionPlan) -> Tensor:
         """Mix the values.

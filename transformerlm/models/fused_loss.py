@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from transformerlm.models.linear import Linear
+from transformerlm.models.linear import Linear, multiply, multiply_transposed
 
 CHUNK_LOGITS = 2**22
 """Logits in memory at once: 16 MB of float32; large enough for full speed, small beside everything else."""
@@ -100,9 +100,9 @@ class _FusedLoss(torch.autograd.Function):
             gradient.scatter_add_(1, target, -weight.to(gradient.dtype))
             gradient = gradient.to(dtype)
             if wants_hidden:
-                hidden_grad[chunk] = (gradient @ narrow).to(hidden.dtype)
+                hidden_grad[chunk] = multiply(gradient, narrow.T).to(hidden.dtype)
             if wants_head:
-                head_grad += gradient.T @ inputs
+                head_grad += multiply_transposed(gradient, inputs)
         nats = torch.cat(nats)
         ctx.mark_non_differentiable(nats)
         ctx.save_for_backward(*(each for each in (hidden_grad, head_grad) if each is not None))
@@ -118,7 +118,7 @@ class _FusedLoss(torch.autograd.Function):
 
 def _logits(inputs: Tensor, head: Tensor, vocab_size: int, forbidden: int | None) -> Tensor:
     """Return [chunk, padded vocabulary] in float32 or wider, -inf where a token is impossible."""
-    logits = inputs @ head.T
+    logits = multiply(inputs, head)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     logits[:, vocab_size:] = -math.inf
     if forbidden is not None:

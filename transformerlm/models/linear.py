@@ -1,20 +1,27 @@
-"""The matrix product of every layer, and a quick way for the few rows of generation.
+"""The matrix product of every layer, by the quickest way that this machine has.
 
-torch hands few rows to its BLAS, which on a CPU takes one core for a single row and shares two to thirty badly. Cut
-across its outputs, the same matrix makes a batch of products, and a batch is shared among the cores:
+    few rows on a CPU       a kernel of our own             reads the matrix once, at the memory's speed: few_rows.py
+    many, float32, AMD      oneDNN, inside torch            has AVX-512 whoever made the processor
+    everything else         torch's own way
 
-    x [rows, in]  times  weight [chunks, out / chunks, in]  ->  [chunks, rows, out / chunks]
+torch hands float32 products on a CPU to MKL, which keeps AVX-512 for Intel's processors: on one of AMD's it is half as
+fast as oneDNN, which torch brings along for other types. All ways give the same result up to rounding.
 """
+
+import platform
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CHUNKS = 8
-FEW_ROWS = 64
-"""With more the cores are busy anyway."""
-LARGE_WEIGHT = 2**18
-"""Below this many numbers the product is over before a second core has heard of it."""
+from transformerlm.models import few_rows
+
+CPU_INFO = Path("/proc/cpuinfo")
+LARGE_FOR_FEW_ROWS = 2**18
+"""Multiplications below which the threads take longer to meet than they save."""
+LARGE_FOR_ONEDNN = 2**20
+"""Multiplications below which oneDNN takes longer to find its kernel than it saves."""
 
 
 class Linear(nn.Linear):
@@ -29,16 +36,79 @@ class Linear(nn.Linear):
 
 
 def multiply(x: Tensor, weight: Tensor) -> Tensor:
-    """Return x times the transposed weight.
+    """Return x times the transposed weight; differentiable once.
 
     x: [..., in].  weight: [out, in].  Returns [..., out].
     """
-    rows, out_features = x.numel() // x.shape[-1], len(weight)
-    is_slow = x.is_cpu and rows <= FEW_ROWS and weight.numel() >= LARGE_WEIGHT
-    if not is_slow or out_features % CHUNKS or torch.is_grad_enabled():
+    rows, size = x.numel() // x.shape[-1], x.numel() * len(weight)
+    if size < LARGE_FOR_FEW_ROWS or not _is_float32_on_cpu(x, weight):
         return F.linear(x, weight)
-    pieces = torch.bmm(
-        x.reshape(rows, x.shape[-1]).expand(CHUNKS, -1, -1),
-        weight.view(CHUNKS, out_features // CHUNKS, -1).transpose(1, 2),
-    )
-    return pieces.transpose(0, 1).reshape(*x.shape[:-1], out_features)
+    if few_rows.can_take(x):
+        product = few_rows.multiply_in_graph if torch.compiler.is_compiling() else few_rows.multiply
+    elif HAS_FAST_ONEDNN and size >= LARGE_FOR_ONEDNN:
+        product = _OneDnnProduct.apply
+    else:
+        return F.linear(x, weight)
+    return product(x.reshape(rows, x.shape[-1]), weight).view(*x.shape[:-1], len(weight))
+
+
+def multiply_transposed(left: Tensor, right: Tensor) -> Tensor:
+    """Return the transposed left times right, the gradient of a weight; not differentiable.
+
+    left: [rows, m].  right: [rows, n].  Returns [m, n].
+    """
+    is_large = left.numel() * right.shape[1] >= LARGE_FOR_ONEDNN
+    if not (HAS_FAST_ONEDNN and is_large and _is_float32_on_cpu(left, right)):
+        return left.T @ right
+    if left.shape[1] < right.shape[1]:  # oneDNN copies its first matrix if it is transposed: let it be the smaller one
+        return _multiply_by_onednn(left.T, right.T)
+    return _multiply_by_onednn(right.T, left.T).T
+
+
+def _is_float32_on_cpu(x: Tensor, y: Tensor) -> bool:
+    return x.is_cpu and x.dtype == y.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
+class _OneDnnProduct(torch.autograd.Function):
+    """x [rows, in] times weight [out, in], transposed."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return _multiply_by_onednn(x, weight)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight = ctx.needs_input_grad
+        x_gradient = _multiply_by_onednn(gradient, weight.T) if wants_x else None
+        return x_gradient, multiply_transposed(gradient, x) if wants_weight else None
+
+
+def _multiply_by_onednn(x: Tensor, weight: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return _multiply_in_graph(x, weight)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+
+
+@torch.library.custom_op("transformerlm::multiply_by_onednn", mutates_args=(), device_types="cpu")
+def _multiply_in_graph(x: Tensor, weight: Tensor) -> Tensor:
+    """Do the same from a compiled graph, which takes torch's own operator with constant weights only."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+
+
+@_multiply_in_graph.register_fake
+def _shape_of_product(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty(len(x), len(weight))
+
+
+def _has_fast_onednn() -> bool:
+    has_operator = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    try:
+        processor = CPU_INFO.read_text(encoding="utf-8")
+    except OSError:
+        processor = platform.processor()
+    return has_operator and "AuthenticAMD" in processor and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+HAS_FAST_ONEDNN = _has_fast_onednn()

@@ -1,7 +1,10 @@
 """Root-mean-square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from transformerlm.models import few_rows
 
 
 class RMSNorm(nn.RMSNorm):
@@ -13,5 +16,7 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., features] -> the same shape and type."""
+        if few_rows.can_take(x) and not torch.compiler.is_compiling():
+            return few_rows.normalize(x, self.weight, self.eps)
         weight = self.weight if self.weight.dtype == x.dtype else self.weight.to(x.dtype)
         return F.rms_norm(x, self.normalized_shape, weight, self.eps)

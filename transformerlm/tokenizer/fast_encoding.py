@@ -20,7 +20,6 @@ from transformerlm.tokenizer.kernels.encoding import (
     encode_segments,
     encode_text,
 )
-from transformerlm.tokenizer.kernels.jit import is_compiled, prepare
 from transformerlm.tokenizer.kernels.memory import aligned_zeros, make_bundle
 from transformerlm.tokenizer.kernels.merging import (
     ID_BITS,
@@ -35,6 +34,7 @@ from transformerlm.tokenizer.pretokenize import SpecialTokenFinder
 from transformerlm.tokenizer.segments import cut_at_specials
 from transformerlm.tokenizer.unicode_classes import class_bits
 from transformerlm.tokenizer.vocabulary import Vocabulary
+from transformerlm.utils.jit import is_compiled, prepare
 
 FIRST_CACHED_WORDS = 2**16
 MOST_CACHED_WORDS = 2**20
@@ -58,7 +58,7 @@ def encoding_is_compiled(id_dtype: np.dtype) -> bool:
 
 
 def _name_of(id_dtype: np.dtype) -> str:
-    return f"{id_dtype.name} ids"
+    return f"{id_dtype.name} token ids"
 
 
 def build_merge_tables(vocabulary: Vocabulary) -> MergeTables:

@@ -8,7 +8,6 @@ import numpy as np
 from transformerlm.tokenizer.blocks import Block, block_of
 from transformerlm.tokenizer.kernels import counting, learning, pairs
 from transformerlm.tokenizer.kernels.counting import HEADER
-from transformerlm.tokenizer.kernels.jit import is_compiled, prepare
 from transformerlm.tokenizer.kernels.memory import aligned_zeros, make_bundle
 from transformerlm.tokenizer.kernels.pretokens import STARTS_CAPACITY
 from transformerlm.tokenizer.kernels.words import KEYS_CAPACITY, rehash
@@ -16,8 +15,9 @@ from transformerlm.tokenizer.pretokenize import SpecialTokenFinder
 from transformerlm.tokenizer.segments import cut_documents
 from transformerlm.tokenizer.unicode_classes import class_bits
 from transformerlm.tokenizer.vocabulary import Merge
+from transformerlm.utils.jit import is_compiled, prepare
 
-KERNELS = "training"
+KERNELS = "tokenizer training"
 FIRST_SLOTS = 2**15
 """Of a counter's tables, which grow."""
 FIRST_PAIRS = 2**18

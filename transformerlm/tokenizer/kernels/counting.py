@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transformerlm.tokenizer.kernels.jit import inlined, kernel
 from transformerlm.tokenizer.kernels.memory import load32, load64, store64, view
 from transformerlm.tokenizer.kernels.pretokens import ONE, ZERO, find_starts
 from transformerlm.tokenizer.kernels.words import (
@@ -17,6 +16,7 @@ from transformerlm.tokenizer.kernels.words import (
     insert_long,
     make_keys,
 )
+from transformerlm.utils.jit import inlined, kernel
 
 SHORT_USED, LONG_USED, LONG_BYTES_USED, WORDS, WORD_BYTES = range(5)
 USED_FIELDS = 5

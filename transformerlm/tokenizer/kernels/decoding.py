@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from transformerlm.tokenizer.kernels.jit import kernel
 from transformerlm.tokenizer.kernels.memory import load64, store64
+from transformerlm.utils.jit import kernel
 
 SLACK_BYTES = 16
 """Read and written behind each token: copying two words at once is quicker than asking how many bytes there are."""

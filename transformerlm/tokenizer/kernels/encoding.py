@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transformerlm.tokenizer.kernels.jit import inlined, kernel
 from transformerlm.tokenizer.kernels.memory import load32, load64, store64, view
 from transformerlm.tokenizer.kernels.merging import (
     LONGEST_MASKED_WORD,
@@ -27,6 +26,7 @@ from transformerlm.tokenizer.kernels.words import (
     insert_long,
     make_keys,
 )
+from transformerlm.utils.jit import inlined, kernel
 
 LONGEST_CACHED_WORD = 255
 INLINE_BYTES = 14

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from transformerlm.tokenizer.kernels.counting import HEADER
-from transformerlm.tokenizer.kernels.jit import inlined, kernel
 from transformerlm.tokenizer.kernels.memory import prefetch, view
 from transformerlm.tokenizer.kernels.pairs import (
     LONGEST_TOKEN,
@@ -35,6 +34,7 @@ from transformerlm.tokenizer.kernels.pairs import (
     pop_best,
     push,
 )
+from transformerlm.utils.jit import inlined, kernel
 
 GOAL_REACHED, NO_PAIR_LEFT, WANTS_ROOM = range(3)
 NUM_BYTES = 256

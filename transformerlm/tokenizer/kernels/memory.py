@@ -17,7 +17,7 @@ from numba import carray, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from transformerlm.tokenizer.kernels.jit import IS_CHECKED, inlined
+from transformerlm.utils.jit import IS_CHECKED, inlined
 
 CACHE_LINE_BYTES = 64
 

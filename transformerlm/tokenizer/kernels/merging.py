@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transformerlm.tokenizer.kernels.jit import inlined, kernel
 from transformerlm.tokenizer.kernels.memory import (
     leading_zeros,
     load8,
@@ -21,6 +20,7 @@ from transformerlm.tokenizer.kernels.memory import (
     trailing_zeros,
 )
 from transformerlm.tokenizer.kernels.pretokens import ALL, ONE, ZERO
+from transformerlm.utils.jit import inlined, kernel
 
 ID_BITS = 21
 RANK_BITS = 22

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transformerlm.tokenizer.kernels.jit import inlined, kernel
+from transformerlm.utils.jit import inlined, kernel
 
 NUM_TOKENS, NUM_PAIRS, POOL_USED, HEAP_SIZE, THRESHOLD, TOKEN_BYTES_USED, LONGEST_TOKEN, NUM_MERGES, SAVED = range(9)
 NUM_NUMBERS = 9

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transformerlm.tokenizer.kernels.jit import inlined, kernel
 from transformerlm.tokenizer.kernels.memory import (
     classify_ascii,
     count_ones,
@@ -19,6 +18,7 @@ from transformerlm.tokenizer.kernels.memory import (
     store32,
     trailing_zeros,
 )
+from transformerlm.utils.jit import inlined, kernel
 
 BATCH = 1024
 """Starts found by one call, at the most 63 more."""

@@ -11,9 +11,9 @@ Both tables probe one slot after the other, and are never more than half full: w
 
 import numpy as np
 
-from transformerlm.tokenizer.kernels.jit import inlined, kernel
 from transformerlm.tokenizer.kernels.memory import load8, load32, load64, prefetch, store64
 from transformerlm.tokenizer.kernels.pretokens import ONE, ZERO
+from transformerlm.utils.jit import inlined, kernel
 
 LONGEST_SHORT_WORD = 15
 SLOT_BYTES = 32

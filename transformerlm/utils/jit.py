@@ -1,4 +1,4 @@
-"""How the kernels are compiled: once per machine, into a cache folder of their own.
+"""How kernels are compiled: once per machine, into a cache folder of their own. Importing this module imports numba.
 
 numba turns each kernel into machine code when it is first called and keeps that in files. The folder's name carries a
 digest of the kernels' sources, of numba, Python and the processor, so no stale code is ever loaded; it lies under the
@@ -30,6 +30,8 @@ except ImportError:  # Windows, where processes that start together compile side
 
 CACHE_VARIABLE = "TRANSFORMERLM_CACHE_DIR"
 CHECKED_VARIABLE = "TRANSFORMERLM_CHECKED"
+REORDERING = {"reassoc", "contract"}
+"""Of fast mathematics what vector sums need; infinities and NaN stay what they are."""
 IS_CHECKED = os.environ.get(CHECKED_VARIABLE, "0") not in ("", "0")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -37,7 +39,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def kernel(function: Function) -> Function:
     """Compile a function on its first call; it runs without the GIL, so threads run side by side."""
-    return _compile_lazily(function, forceinline=False)
+    return _compile_lazily(function)
 
 
 def inlined(function: Function) -> Function:
@@ -45,11 +47,26 @@ def inlined(function: Function) -> Function:
     return _compile_lazily(function, forceinline=True)
 
 
-def _compile_lazily(function: Function, forceinline: bool) -> Function:
+def reordering_kernel(function: Function) -> Function:
+    """Compile a function that may take its sums of floating-point numbers in any order."""
+    return _compile_lazily(function, fastmath=REORDERING)
+
+
+def inlined_reordering(function: Function) -> Function:
+    """Do the same for one that is compiled into each place that calls it."""
+    return _compile_lazily(function, fastmath=REORDERING, forceinline=True)
+
+
+def parallel_kernel(function: Function) -> Function:
+    """Do the same for one whose `prange` loops are shared among threads."""
+    return _compile_lazily(function, fastmath=REORDERING, parallel=True)
+
+
+def _compile_lazily(function: Function, **options: Any) -> Function:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = before or str(CACHE_FOLDER)  # read while decorating
     try:
-        return njit(nogil=True, cache=not IS_CHECKED, boundscheck=IS_CHECKED, forceinline=forceinline)(function)
+        return njit(nogil=True, cache=not IS_CHECKED, boundscheck=IS_CHECKED, **options)(function)
     finally:
         numba.config.CACHE_DIR = before
 
@@ -65,7 +82,7 @@ def prepare(name: str, warm_up: Callable[[], None]) -> None:
         return
     with _only_one_process(name):
         if not is_compiled(name):
-            print(f"compiling the tokenizer's kernels for {name}, once on this machine ...", file=sys.stderr)
+            print(f"compiling kernels for {name}, once on this machine ...", file=sys.stderr)
         warm_up()
         _marker(name).touch()
 
@@ -92,7 +109,7 @@ def _only_one_process(name: str) -> Iterator[None]:
 def _digest() -> str:
     """Return what the machine code depends on, as a few hexadecimal digits."""
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in (Path(__file__), *sorted(Path(__file__).parents[1].glob("*/kernels/*.py"))):
         digest.update(source.read_bytes())
         digest.update(f"{source} {source.stat().st_mtime}".encode())
     versions = (numba.__version__, llvmlite.__version__, platform.python_version())

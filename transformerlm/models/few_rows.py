@@ -1,0 +1,119 @@
+"""What generation on a CPU does to the few rows of a pass: compiled kernels, seen from torch.
+
+MKL reads a matrix on one core for a single row, and on badly shared ones for two to thirty; the kernel reads it at the
+memory's speed. And what takes torch ten calls of some microseconds each, the heads' norms and rotations, takes it one.
+But importing numba takes half a second, loading the kernels as long again, and compiling them some seconds more, once
+on a machine. So they are there only after `load`, or when `expect` has heard of enough work to come.
+"""
+
+import threading
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MAX_ROWS = 32
+"""With more, torch's own way is as fast."""
+WORTH_LOADING = 2**33
+"""Multiplications; a second's work without the kernels, more where the matrices are small."""
+
+_lock = threading.Lock()
+_local = threading.local()
+_expected = 0
+_numba = _kernels = None
+_NO_WEIGHT = np.empty(0, np.float32)
+
+
+def expect(multiplications: int) -> None:
+    """Say how much there will be to do, so that the kernels are loaded if that is worth it."""
+    global _expected
+    _expected += multiplications
+    if _expected >= WORTH_LOADING:
+        load()
+
+
+def load() -> bool:
+    """Load the kernels, or compile them; False if numba is not installed."""
+    global _numba, _kernels
+    with _lock:
+        if _kernels is None:
+            try:
+                import numba
+
+                from transformerlm.models.kernels import few_rows as kernels
+                from transformerlm.utils.jit import prepare
+            except ImportError:
+                return False
+            prepare("few rows", kernels.warm_up)
+            _numba, _kernels = numba, kernels
+    return True
+
+
+def is_loaded() -> bool:
+    """Tell whether the kernels are there."""
+    return _kernels is not None
+
+
+def can_take(x: Tensor) -> bool:
+    """Tell whether the functions below can and should be called for x: [..., features]."""
+    is_float32 = _kernels is not None and x.is_cpu and x.dtype == torch.float32
+    is_small = is_float32 and x.numel() <= MAX_ROWS * x.shape[-1]
+    return is_small and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+
+
+def multiply(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x times the transposed weight; not differentiable.
+
+    x: [rows, in], weight: [out, in], both float32 on the CPU.  Returns [rows, out].
+    """
+    product = x.new_zeros(len(x), len(weight))
+    threads = torch.get_num_threads()
+    with _lock:  # not every kind of numba's pools of threads takes two callers
+        if getattr(_local, "threads", None) != threads:
+            _numba.set_num_threads(min(threads, _numba.config.NUMBA_NUM_THREADS))
+            _local.threads = threads
+        _kernels.multiply(_array(x), _array(weight), product.numpy(), threads)
+    return product
+
+
+def normalize(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Return RMSNorm of x: [..., features] float32 on the CPU; not differentiable."""
+    normalized = torch.empty_like(x, memory_format=torch.contiguous_format)
+    features = x.shape[-1]
+    _kernels.normalize(_array(x).reshape(-1, features), _array(weight), eps, normalized.view(-1, features).numpy())
+    return normalized
+
+
+def rotate_heads(
+    heads: Tensor,
+    num_kv_heads: int,
+    rotations: tuple[Tensor, Tensor],
+    norms: tuple[Tensor, Tensor] | None,
+    eps: float,
+) -> None:
+    """Normalize queries and keys, if there are norms for them, and rotate them, all in place.
+
+    heads: [batch, seq, heads, head_dim] float32 on the CPU, contiguous: queries, then num_kv_heads keys and as many
+        values, which stay as they are.
+    rotations: as RotaryEmbedding.tables returns them.
+    norms: RMSNorm's weights for queries and for keys, [head_dim] each.
+    """
+    query_weight, key_weight = (_NO_WEIGHT, _NO_WEIGHT) if norms is None else (_array(weight) for weight in norms)
+    cos, sin = (_array(table).reshape(-1, heads.shape[-1]) for table in rotations)
+    rows = heads.view(-1, *heads.shape[-2:]).numpy()
+    _kernels.rotate_heads(rows, num_kv_heads, cos, sin, query_weight, key_weight, eps)
+
+
+@torch.library.custom_op("transformerlm::multiply_few_rows", mutates_args=(), device_types="cpu")
+def multiply_in_graph(x: Tensor, weight: Tensor) -> Tensor:
+    """Do what `multiply` does, from a compiled graph."""
+    return multiply(x, weight)
+
+
+@multiply_in_graph.register_fake
+def _shape_of_product(x: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty(len(x), len(weight))
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().contiguous().numpy()

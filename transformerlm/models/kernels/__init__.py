@@ -1,0 +1,1 @@
+"""Compiled kernels of the model. Importing a module here imports numba."""

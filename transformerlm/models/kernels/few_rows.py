@@ -1,0 +1,127 @@
+"""A matrix times few rows, and what is done to the heads of few rows.
+
+The matrix is read once, by all threads, and each of its numbers feeds two sums:
+
+              x[r]  x[r+1]
+    w[i]       .      .
+    w[i+1]     .      .        eight sums stay in registers while k runs
+    w[i+2]     .      .
+    w[i+3]     .      .
+"""
+
+import numpy as np
+from numba import prange
+
+from transformerlm.utils.jit import inlined_reordering, parallel_kernel, reordering_kernel
+
+TILE = 4
+"""Rows of the matrix taken together."""
+STRETCH = 1024
+"""Columns taken together: a tile so long stays in the first level of cache while all rows pass by."""
+
+
+@parallel_kernel
+def multiply(x, weight, out, chunks):
+    """Add x times the transposed weight to out.
+
+    x: [rows, in], weight: [out, in], out: [rows, out], all float32 and contiguous.  chunks: parts to share out.
+    """
+    rows, width = x.shape
+    tiles = len(weight) // TILE
+    for chunk in prange(chunks):
+        for tile in range(tiles * chunk // chunks, tiles * (chunk + 1) // chunks):
+            i = tile * TILE
+            for start in range(0, width, STRETCH):
+                columns = slice(start, min(start + STRETCH, width))
+                w0, w1, w2, w3 = (
+                    weight[i, columns],
+                    weight[i + 1, columns],
+                    weight[i + 2, columns],
+                    weight[i + 3, columns],
+                )
+                for r in range(0, rows - 1, 2):
+                    x0, x1 = x[r, columns], x[r + 1, columns]
+                    a = b = c = d = e = f = g = h = np.float32(0)
+                    for k in range(len(x0)):
+                        a += w0[k] * x0[k]
+                        b += w1[k] * x0[k]
+                        c += w2[k] * x0[k]
+                        d += w3[k] * x0[k]
+                        e += w0[k] * x1[k]
+                        f += w1[k] * x1[k]
+                        g += w2[k] * x1[k]
+                        h += w3[k] * x1[k]
+                    out[r, i] += a
+                    out[r, i + 1] += b
+                    out[r, i + 2] += c
+                    out[r, i + 3] += d
+                    out[r + 1, i] += e
+                    out[r + 1, i + 1] += f
+                    out[r + 1, i + 2] += g
+                    out[r + 1, i + 3] += h
+                if rows % 2:
+                    r = rows - 1
+                    x0 = x[r, columns]
+                    a = b = c = d = np.float32(0)
+                    for k in range(len(x0)):
+                        a += w0[k] * x0[k]
+                        b += w1[k] * x0[k]
+                        c += w2[k] * x0[k]
+                        d += w3[k] * x0[k]
+                    out[r, i] += a
+                    out[r, i + 1] += b
+                    out[r, i + 2] += c
+                    out[r, i + 3] += d
+    for i in range(tiles * TILE, len(weight)):
+        for r in range(rows):
+            for k in range(width):
+                out[r, i] += weight[i, k] * x[r, k]
+
+
+@inlined_reordering
+def scale_of(x, eps):
+    """Return what RMSNorm multiplies x: [features] with, before its weight."""
+    squares = np.float32(0)
+    for k in range(len(x)):
+        squares += x[k] * x[k]
+    return np.float32(1) / np.sqrt(squares / np.float32(len(x)) + np.float32(eps))
+
+
+@reordering_kernel
+def normalize(x, weight, eps, out):
+    """Write RMSNorm of x: [rows, features] to out, of the same shape."""
+    for r in range(len(x)):
+        scale = scale_of(x[r], eps)
+        for k in range(len(weight)):
+            out[r, k] = x[r, k] * scale * weight[k]
+
+
+@reordering_kernel
+def rotate_heads(heads, num_kv_heads, cos, sin, query_weight, key_weight, eps):
+    """Normalize queries and keys, if their weights are not empty, and rotate them, in place.
+
+    heads: [rows, heads, head_dim], queries, keys and values.  cos, sin: [some, head_dim] for the rows, again and again.
+    """
+    rows, count, width = heads.shape
+    half = width // 2
+    for r in range(rows):
+        angle = r % len(cos)
+        for head in range(count - num_kv_heads):
+            weight = query_weight if head < count - 2 * num_kv_heads else key_weight
+            x = heads[r, head]
+            if len(weight):
+                scale = scale_of(x, eps)
+                for k in range(width):
+                    x[k] *= scale * weight[k]
+            for k in range(half):
+                first, second = x[k], x[k + half]
+                x[k] = first * cos[angle, k] + second * sin[angle, k]
+                x[k + half] = second * cos[angle, k + half] + first * sin[angle, k + half]
+
+
+def warm_up():
+    """Call every kernel."""
+    one = np.ones((1, 2), np.float32)
+    multiply(one, one, np.zeros((1, 1), np.float32), 1)
+    normalize(one, one[0], 1.0, one.copy())
+    rotate_heads(np.ones((1, 3, 2), np.float32), 1, one, one, one[0], one[0], 1.0)
