@@ -20,25 +20,35 @@ STRETCH = 1024
 """Columns taken together: a tile so long stays in the first level of cache while all rows pass by."""
 
 
+@inlined_reordering
+def dot(x, y):
+    """Return the sum of products of two rows."""
+    total = np.float32(0)
+    for k in range(len(x)):
+        total += x[k] * y[k]
+    return total
+
+
 @parallel_kernel
 def multiply(x, weight, out, chunks):
-    """Add x times the transposed weight to out.
+    """Compute x times the transposed weight.
 
-    x: [rows, in], weight: [out, in], out: [rows, out], all float32 and contiguous.  chunks: parts to share out.
+    x: [rows, in], weight: [out, in], out: [rows, out] zeros, all float32 and contiguous.  chunks: parts to share out.
     """
     rows, width = x.shape
     tiles = len(weight) // TILE
+    if rows == 1:  # nothing is used twice: one row of the matrix after the other is what memory likes best
+        for chunk in prange(chunks):
+            for i in range(len(weight) * chunk // chunks, len(weight) * (chunk + 1) // chunks):
+                out[0, i] = dot(weight[i], x[0])
+        return
     for chunk in prange(chunks):
         for tile in range(tiles * chunk // chunks, tiles * (chunk + 1) // chunks):
             i = tile * TILE
             for start in range(0, width, STRETCH):
                 columns = slice(start, min(start + STRETCH, width))
-                w0, w1, w2, w3 = (
-                    weight[i, columns],
-                    weight[i + 1, columns],
-                    weight[i + 2, columns],
-                    weight[i + 3, columns],
-                )
+                w0, w1 = weight[i, columns], weight[i + 1, columns]
+                w2, w3 = weight[i + 2, columns], weight[i + 3, columns]
                 for r in range(0, rows - 1, 2):
                     x0, x1 = x[r, columns], x[r + 1, columns]
                     a = b = c = d = e = f = g = h = np.float32(0)
@@ -74,17 +84,13 @@ def multiply(x, weight, out, chunks):
                     out[r, i + 3] += d
     for i in range(tiles * TILE, len(weight)):
         for r in range(rows):
-            for k in range(width):
-                out[r, i] += weight[i, k] * x[r, k]
+            out[r, i] = dot(weight[i], x[r])
 
 
 @inlined_reordering
 def scale_of(x, eps):
     """Return what RMSNorm multiplies x: [features] with, before its weight."""
-    squares = np.float32(0)
-    for k in range(len(x)):
-        squares += x[k] * x[k]
-    return np.float32(1) / np.sqrt(squares / np.float32(len(x)) + np.float32(eps))
+    return np.float32(1) / np.sqrt(dot(x, x) / np.float32(len(x)) + np.float32(eps))
 
 
 @reordering_kernel
