@@ -37,6 +37,8 @@ class Window:
     """[n, block] int64; beyond a block's end its last position again."""
     is_inside: Tensor
     """[n, block] bool, False on padding."""
+    start: int | None = None
+    """Where all rows begin, if they stand abreast and none is padded."""
 
     @classmethod
     def over(cls, rows: Sequence[int], ranges: Sequence[tuple[int, int]], device: torch.device) -> Self:
@@ -46,14 +48,15 @@ class Window:
         positions = bounds[:, :1] + torch.arange(width)
         is_inside = positions < bounds[:, 1:]
         positions = torch.minimum(positions, bounds[:, 1:] - 1)
-        return cls(torch.tensor(rows).to(device), positions.to(device), is_inside.to(device))
+        start = ranges[0][0] if len(set(ranges)) == 1 else None
+        return cls(torch.tensor(rows).to(device), positions.to(device), is_inside.to(device), start)
 
     def take(self, indices: list[int]) -> "Window":
         """Return the window of some of its rows."""
         if len(indices) == len(self.rows):
             return self
         chosen = torch.tensor(indices, device=self.rows.device)
-        return Window(self.rows[chosen], self.positions[chosen], self.is_inside[chosen])
+        return Window(self.rows[chosen], self.positions[chosen], self.is_inside[chosen], self.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ class Denoiser:
             self.tokens[part.rows[:, None], part.positions],
             is_causal=False,
             selected=flat_indices(asked.clamp(max=width - 1), width),  # padding may lie beyond a row's last suffix
-            positions=part.positions,
+            positions=part.start if is_whole_batch and part.start is not None else part.positions,
             cache=cache if is_whole_batch else cache.of_rows(part.rows),
             last_visible=self.last_visible(part.positions, part.rows),
         )

@@ -166,6 +166,7 @@ class DiffusionDecoder:
                 torch.cat((window.rows, window.rows + self.batch)),
                 window.positions.repeat(2, 1),
                 window.is_inside.repeat(2, 1),
+                window.start,
             )
             masked = [index + self.batch for index in indices]
             logits = self.denoiser.predict(

@@ -66,7 +66,7 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
 
     x: [rows, in], weight: [out, in], both float32 on the CPU.  Returns [rows, out].
     """
-    product = x.new_zeros(len(x), len(weight))
+    product = x.new_zeros(x.shape[0], weight.shape[0])
     threads = torch.get_num_threads()
     with _lock:  # not every kind of numba's pools of threads takes two callers
         if getattr(_local, "threads", None) != threads:
@@ -112,7 +112,7 @@ def multiply_in_graph(x: Tensor, weight: Tensor) -> Tensor:
 
 @multiply_in_graph.register_fake
 def _shape_of_product(x: Tensor, weight: Tensor) -> Tensor:
-    return x.new_empty(len(x), len(weight))
+    return x.new_empty(x.shape[0], weight.shape[0])
 
 
 def _array(tensor: Tensor) -> np.ndarray:

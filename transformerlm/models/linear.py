@@ -40,7 +40,8 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
 
     x: [..., in].  weight: [out, in].  Returns [..., out].
     """
-    rows, size = x.numel() // x.shape[-1], x.numel() * len(weight)
+    rows, out_features = x.numel() // x.shape[-1], weight.shape[0]
+    size = x.numel() * out_features
     if size < LARGE_FOR_FEW_ROWS or not _is_float32_on_cpu(x, weight):
         return F.linear(x, weight)
     if few_rows.can_take(x):
@@ -49,7 +50,7 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
         product = _OneDnnProduct.apply
     else:
         return F.linear(x, weight)
-    return product(x.reshape(rows, x.shape[-1]), weight).view(*x.shape[:-1], len(weight))
+    return product(x.reshape(rows, x.shape[-1]), weight).view(*x.shape[:-1], out_features)
 
 
 def multiply_transposed(left: Tensor, right: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ def _multiply_in_graph(x: Tensor, weight: Tensor) -> Tensor:
 
 @_multiply_in_graph.register_fake
 def _shape_of_product(x: Tensor, weight: Tensor) -> Tensor:
-    return x.new_empty(len(x), len(weight))
+    return x.new_empty(x.shape[0], weight.shape[0])
 
 
 def _has_fast_onednn() -> bool:
