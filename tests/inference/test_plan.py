@@ -19,12 +19,13 @@ def test_every_open_position_is_committed_once(is_open, block_length, extra, is_
     steps = len(plan) + extra
     granted = plan_blocks(is_open, block_length, steps, is_aligned)
     assert not plan or sum(block.steps for block in granted) == steps
-    assert all(sum(block.quotas) == block.num_open and min(block.quotas) > 0 for block in granted)
+    assert all(sum(map(block.quota, range(block.steps))) == block.num_open for block in granted)
+    assert all(block.quota(0) > 0 and block.quota(block.steps) == 0 for block in granted)
 
 
 def test_plan_of_the_reference_by_hand():
     assert plan_blocks([False] + [True] * 8, 4, 7) == [Block(1, 5, 4, 4), Block(5, 9, 4, 3)]
-    assert plan_blocks([False] + [True] * 8, 4, 7)[1].quotas == (2, 1, 1)
+    assert [plan_blocks([False] + [True] * 8, 4, 7)[1].quota(step) for step in range(4)] == [2, 1, 1, 0]
     assert plan_blocks([False] * 3 + [True] * 5, 4, 2, is_aligned=True) == [Block(0, 4, 1, 1), Block(4, 8, 4, 1)]
     assert plan_blocks([False] * 3, 4, 3) == []
 

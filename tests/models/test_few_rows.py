@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transformerlm.inference.sampling import invert_distribution
 from transformerlm.models import few_rows, linear
 from transformerlm.models.few_rows import MAX_ROWS
 from transformerlm.models.rope import RotaryEmbedding, rotate
@@ -100,6 +101,44 @@ def test_heads_are_normalized_and_rotated_as_torch_does_it(has_norms, positions,
     changed = heads.clone()
     few_rows.rotate_heads(changed, num_kv_heads, rotations, weights, EPS)
     torch.testing.assert_close(changed.transpose(1, 2), expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    weights=st.lists(st.sampled_from([0.0, 1e-30, 1e-12, 0.3, 1.0, 7.0]), min_size=1, max_size=200).filter(any),
+    uniform=st.one_of(st.floats(0, 1, exclude_max=True), st.just(1 - 2**-53), st.just(0.0)),
+    copies=st.integers(1, 3),
+)
+def test_a_draw_inverts_the_distribution(weights, uniform, copies):
+    probabilities = torch.tensor(weights)
+    uniforms = torch.full((copies,), uniform, dtype=torch.float64)
+    tokens = few_rows.invert_distribution(probabilities.expand(copies, -1), uniforms)
+    assert tokens.unique().numel() == 1
+    token, sums = int(tokens[0]), probabilities.double().cumsum(dim=0)
+    assert probabilities[token] > 0
+    target, total = uniform * float(sums[-1]), float(sums[-1])
+    assert sums[token] >= target - 1e-14 * total
+    assert token == 0 or sums[token - 1] <= target + 1e-14 * total
+
+
+def test_rare_tokens_keep_their_probability():
+    uniforms = torch.tensor([[1 - 2e-12], [1 - 5e-13]], dtype=torch.float64)
+    probabilities = torch.tensor([1.0, 1e-12]).expand(2, 1, 2)
+    assert few_rows.invert_distribution(probabilities, uniforms).tolist() == [[0], [1]]
+
+
+def test_a_distribution_that_is_none_yields_some_token():
+    probabilities = torch.tensor([[torch.nan, torch.nan], [0.0, 0.0]])
+    tokens = few_rows.invert_distribution(probabilities, torch.tensor([0.5, 0.5], dtype=torch.float64))
+    assert set(tokens.tolist()) <= {0, 1}
+
+
+def test_the_sampler_draws_the_same_with_kernels_and_without(monkeypatch):
+    probabilities = torch.randn(7, 5, 300).mul(3).softmax(dim=-1)
+    uniforms = torch.rand(7, 5, dtype=torch.float64)
+    quick = invert_distribution(probabilities, uniforms)
+    monkeypatch.setattr(few_rows, "_kernels", None)
+    assert torch.equal(quick, invert_distribution(probabilities, uniforms))
 
 
 def decode(model, tokens, is_known):
@@ -205,6 +244,8 @@ def test_kernels_stay_inside_their_arrays():
         "heads, table = torch.ones(2, 3, 5, 6), torch.ones(1, 1, 3, 6)\n"
         "few_rows.rotate_heads(heads, 1, (table, table), (torch.ones(6), torch.ones(6)), 1e-5)\n"
         "few_rows.rotate_heads(heads, 1, (table, table), None, 1e-5)\n"
+        "for size in (1, 64, 65, 130):\n"
+        "    few_rows.invert_distribution(torch.ones(3, size), torch.rand(3, dtype=torch.float64))\n"
         "few_rows.normalize(torch.ones(2, 3, 5), torch.ones(5), 1e-5)\n"
     )
     run(program, TRANSFORMERLM_CHECKED="1")

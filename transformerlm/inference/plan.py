@@ -65,11 +65,10 @@ class Block:
     steps: int
     """Steps granted to this block."""
 
-    @property
-    def quotas(self) -> tuple[int, ...]:
-        """Tokens to commit at each step; as in LLaDA's reference the first steps take the remainder."""
+    def quota(self, step: int) -> int:
+        """Return the tokens to commit at a step; as in LLaDA's reference the first steps take the remainder."""
         quota, remainder = divmod(self.num_open, self.steps)
-        return tuple(quota + (step < remainder) for step in range(min(self.steps, self.num_open)))
+        return quota + (step < remainder) if step < self.steps else 0
 
 
 def plan_blocks(

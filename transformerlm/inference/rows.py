@@ -41,7 +41,7 @@ class Row:
     @property
     def quota(self) -> int:
         """Tokens to commit at this step, if the policy plans."""
-        return self.block.quotas[self.step] if self.step < len(self.block.quotas) else 0
+        return self.block.quota(self.step)
 
     def enter_next_block(self) -> None:
         """Go on to the next block."""

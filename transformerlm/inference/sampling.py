@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from transformerlm.models import few_rows
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
@@ -95,6 +97,8 @@ def invert_distribution(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     uniforms: [...] float64 in [0, 1).
     Returns [...] int64; a token of probability zero is never chosen.
     """
+    if few_rows.can_draw(probabilities):
+        return few_rows.invert_distribution(probabilities, uniforms)
     sums = probabilities.cumsum(dim=-1, dtype=torch.float64)
     total = sums[..., -1:]
     # u * total may round up to total, which no sum exceeds.

@@ -7,6 +7,7 @@ on a machine. So they are there only after `load`, or when `expect` has heard of
 """
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -67,12 +68,7 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
     x: [rows, in], weight: [out, in], both float32 on the CPU.  Returns [rows, out].
     """
     product = x.new_zeros(x.shape[0], weight.shape[0])
-    threads = torch.get_num_threads()
-    with _lock:  # not every kind of numba's pools of threads takes two callers
-        if getattr(_local, "threads", None) != threads:
-            _numba.set_num_threads(min(threads, _numba.config.NUMBA_NUM_THREADS))
-            _local.threads = threads
-        _kernels.multiply(_array(x), _array(weight), product.numpy(), threads)
+    _share_out(_kernels.multiply, _array(x), _array(weight), product.numpy())
     return product
 
 
@@ -104,6 +100,22 @@ def rotate_heads(
     _kernels.rotate_heads(rows, num_kv_heads, cos, sin, query_weight, key_weight, eps)
 
 
+def can_draw(probabilities: Tensor) -> bool:
+    """Tell whether `invert_distribution` can be called."""
+    return _kernels is not None and probabilities.is_cpu and probabilities.dtype == torch.float32
+
+
+def invert_distribution(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """Return the first token at which the summed probabilities exceed the uniform number.
+
+    probabilities: [..., vocab_size] float32 on the CPU.  uniforms: [...] float64.  Returns [...] int64.
+    """
+    tokens = torch.empty(uniforms.shape, dtype=torch.int64)
+    rows = _array(probabilities).reshape(-1, probabilities.shape[-1])
+    _share_out(_kernels.invert_distribution, rows, _array(uniforms).reshape(-1), tokens.view(-1).numpy())
+    return tokens
+
+
 @torch.library.custom_op("transformerlm::multiply_few_rows", mutates_args=(), device_types="cpu")
 def multiply_in_graph(x: Tensor, weight: Tensor) -> Tensor:
     """Do what `multiply` does, from a compiled graph."""
@@ -113,6 +125,16 @@ def multiply_in_graph(x: Tensor, weight: Tensor) -> Tensor:
 @multiply_in_graph.register_fake
 def _shape_of_product(x: Tensor, weight: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
+
+
+def _share_out(kernel: Callable[..., None], *arrays: np.ndarray) -> None:
+    """Run a kernel on as many threads as torch uses."""
+    threads = torch.get_num_threads()
+    with _lock:  # not every kind of numba's pools of threads takes two callers
+        if getattr(_local, "threads", None) != threads:
+            _numba.set_num_threads(min(threads, _numba.config.NUMBA_NUM_THREADS))
+            _local.threads = threads
+        kernel(*arrays, threads)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

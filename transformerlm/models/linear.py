@@ -61,9 +61,14 @@ def multiply_transposed(left: Tensor, right: Tensor) -> Tensor:
     is_large = left.numel() * right.shape[1] >= LARGE_FOR_ONEDNN
     if not (HAS_FAST_ONEDNN and is_large and _is_float32_on_cpu(left, right)):
         return left.T @ right
+    return multiply_transposed_by_onednn(left, right)
+
+
+def multiply_transposed_by_onednn(left: Tensor, right: Tensor) -> Tensor:
+    """Do what multiply_transposed does, for float32 on the CPU."""
     if left.shape[1] < right.shape[1]:  # oneDNN copies its first matrix if it is transposed: let it be the smaller one
-        return _multiply_by_onednn(left.T, right.T)
-    return _multiply_by_onednn(right.T, left.T).T
+        return multiply_by_onednn(left.T, right.T)
+    return multiply_by_onednn(right.T, left.T).T
 
 
 def _is_float32_on_cpu(x: Tensor, y: Tensor) -> bool:
@@ -76,17 +81,18 @@ class _OneDnnProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight):
         ctx.save_for_backward(x, weight)
-        return _multiply_by_onednn(x, weight)
+        return multiply_by_onednn(x, weight)
 
     @staticmethod
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
         wants_x, wants_weight = ctx.needs_input_grad
-        x_gradient = _multiply_by_onednn(gradient, weight.T) if wants_x else None
+        x_gradient = multiply_by_onednn(gradient, weight.T) if wants_x else None
         return x_gradient, multiply_transposed(gradient, x) if wants_weight else None
 
 
-def _multiply_by_onednn(x: Tensor, weight: Tensor) -> Tensor:
+def multiply_by_onednn(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x times the transposed weight: [rows, in] and [out, in] float32 on the CPU; not differentiable."""
     if torch.compiler.is_compiling():
         return _multiply_in_graph(x, weight)
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")

@@ -16,6 +16,8 @@ from transformerlm.utils.jit import inlined_reordering, parallel_kernel, reorder
 
 TILE = 4
 """Rows of the matrix taken together."""
+GROUP = 64
+"""Tokens summed together before the one that is drawn is looked for."""
 STRETCH = 1024
 """Columns taken together: a tile so long stays in the first level of cache while all rows pass by."""
 
@@ -125,9 +127,52 @@ def rotate_heads(heads, num_kv_heads, cos, sin, query_weight, key_weight, eps):
                 x[k + half] = second * cos[angle, k + half] + first * sin[angle, k + half]
 
 
+@inlined_reordering
+def sum_of(x):
+    """Return the sum of a row in float64."""
+    total = np.float64(0)
+    for k in range(len(x)):
+        total += np.float64(x[k])
+    return total
+
+
+@parallel_kernel
+def invert_distribution(probabilities, uniforms, tokens, chunks):
+    """Find for each row the first token at which the summed probabilities exceed the uniform number.
+
+    probabilities: [rows, vocabulary] float32, up to a common factor, summed in float64.  uniforms: [rows] float64 in
+    [0, 1).  tokens: [rows] int64, written; never one of probability zero, unless a row has no other.
+    chunks: parts to share out.
+    """
+    rows, size = probabilities.shape
+    groups = (size + GROUP - 1) // GROUP
+    for chunk in prange(chunks):
+        sums = np.empty(groups, np.float64)
+        for r in range(rows * chunk // chunks, rows * (chunk + 1) // chunks):
+            for group in range(groups):
+                sums[group] = sum_of(probabilities[r, group * GROUP : (group + 1) * GROUP])
+            target = uniforms[r] * sums.sum()
+            group, reached = 0, np.float64(0)
+            while group < groups - 1 and reached + sums[group] <= target:
+                reached += sums[group]
+                group += 1
+            found = -1
+            while found < 0 and group >= 0:
+                for token in range(group * GROUP, min((group + 1) * GROUP, size)):
+                    reached += probabilities[r, token]
+                    if probabilities[r, token] > 0:
+                        found = token
+                        if reached > target:
+                            break
+                # Rounding may let the target lie beyond the last sum: then it is the last token that is possible.
+                target, group = np.inf, group - 1
+            tokens[r] = max(found, 0)
+
+
 def warm_up():
     """Call every kernel."""
     one = np.ones((1, 2), np.float32)
     multiply(one, one, np.zeros((1, 1), np.float32), 1)
     normalize(one, one[0], 1.0, one.copy())
+    invert_distribution(one, np.zeros(1), np.zeros(1, np.int64), 1)
     rotate_heads(np.ones((1, 3, 2), np.float32), 1, one, one, one[0], one[0], 1.0)
