@@ -13,7 +13,7 @@ from transformerlm.tokenizer import Tokenizer
 @pytest.fixture
 def predictor(make_model):
     tokenizer = Tokenizer.load(Path("config/resources/tokenizers/stories_4k"))
-    return Predictor(LoadedModel(make_model(vocab_size=4096), tokenizer, "autoregressive", None))
+    return Predictor(LoadedModel(make_model(vocab_size=4096).float(), tokenizer, "autoregressive", None))
 
 
 @pytest.fixture
@@ -26,6 +26,12 @@ def expected(monkeypatch):
 def test_generation_announces_its_multiplications(predictor, expected):
     predictor.generate([[1, 2, 3], [1]], GenerationSettings(total_length=10))
     assert expected == [(7 + 9) * predictor.model.parameter_count()]
+
+
+def test_weights_that_the_kernels_cannot_read_announce_nothing(predictor, expected):
+    predictor.model.double()
+    predictor.generate([[1, 2, 3]], GenerationSettings(total_length=10))
+    assert expected == []
 
 
 @pytest.mark.slow

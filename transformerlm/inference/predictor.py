@@ -244,7 +244,8 @@ class Predictor:
         return decode_autoregressive(self.model, canvases, plain, settings.sampling, generators, listener)
 
     def _expect_work(self, canvases: Sequence[Canvas], settings: GenerationSettings) -> None:
-        if self.model.embedding.weight.is_cpu:
+        weight = self.model.embedding.weight
+        if weight.is_cpu and weight.dtype == torch.float32:
             tokens = sum(int(canvas.is_open.sum()) for canvas in canvases)
             few_rows.expect(few_rows.WORTH_LOADING if settings.is_compiled else tokens * self.model.parameter_count())
 

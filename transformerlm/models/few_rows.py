@@ -18,8 +18,14 @@ MAX_ROWS = 32
 WORTH_LOADING = 2**33
 """Multiplications; a second's work without the kernels, more where the matrices are small."""
 
-_lock = threading.Lock()
-_local = threading.local()
+
+class _Local(threading.local):
+    """What numba keeps for each thread of Python."""
+
+    threads = 0
+
+
+_lock, _local = threading.Lock(), _Local()
 _expected = 0
 _numba = _kernels = None
 _NO_WEIGHT = np.empty(0, np.float32)
@@ -131,7 +137,7 @@ def _share_out(kernel: Callable[..., None], *arrays: np.ndarray) -> None:
     """Run a kernel on as many threads as torch uses."""
     threads = torch.get_num_threads()
     with _lock:  # not every kind of numba's pools of threads takes two callers
-        if getattr(_local, "threads", None) != threads:
+        if _local.threads != threads:
             _numba.set_num_threads(min(threads, _numba.config.NUMBA_NUM_THREADS))
             _local.threads = threads
         kernel(*arrays, threads)
