@@ -46,6 +46,8 @@ class AttentionPlan:
     positions: Tensor | int | None = None
     """[batch, seq] int64, where the keys go in the cache, or where all rows begin; None at the very beginning."""
     cache: KVCache | None = None
+    num_noised: int = 0
+    """Of two streams: so many positions come first, and none behind them sees any of them."""
     blocks: "BlockMask | None" = None
     """What `mask` says, as blocks for FlexAttention; excludes it."""
 
@@ -111,14 +113,22 @@ class Attention(nn.Module):
             return attend_reference(queries, keys, values, plan)
         kernels = nullcontext() if self.sdp_backend == "auto" else sdpa_kernel(SDP_BACKENDS[self.sdp_backend])
         with kernels:
-            return F.scaled_dot_product_attention(
-                queries,
-                keys,
-                values,
-                attn_mask=plan.mask,
-                is_causal=plan.is_causal,
-                enable_gqa=self.num_heads != self.num_kv_heads,
+            if not plan.num_noised:
+                return self._mix(queries, keys, values, plan.mask, plan.is_causal)
+            noised, clean = slice(plan.num_noised), slice(plan.num_noised, None)
+            mixed = (
+                self._mix(queries[:, :, noised], keys, values, plan.mask[:, :, noised]),
+                self._mix(*(x[:, :, clean] for x in (queries, keys, values)), plan.mask[:, :, clean, clean]),
             )
+            return torch.cat(mixed, dim=2)
+
+    def _mix(
+        self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, is_causal: bool = False
+    ) -> Tensor:
+        enable_gqa = self.num_heads != self.num_kv_heads
+        return F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, is_causal=is_causal, enable_gqa=enable_gqa
+        )
 
 
 def attend_reference(queries: Tensor, keys: Tensor, values: Tensor, plan: AttentionPlan) -> Tensor:

@@ -176,7 +176,7 @@ class TransformerLM(nn.Module):
         """Decide the same for rows of several documents."""
         rotations = self.rope.tables(documents.shape[1], restart_positions(documents))
         rule = documents_rule(documents, is_causal, last_visible)
-        return self._plan_rule(rotations, rule, *documents.shape, documents.device)
+        return self._plan_mask(rotations, self._form(rule, *documents.shape, documents.device))
 
     def plan_two_streams(
         self, tokens: Tensor, block_length: int, valid: Tensor | None, documents: Tensor | None
@@ -188,20 +188,20 @@ class TransformerLM(nn.Module):
         cos, sin = (torch.cat((table, table), dim=2) for table in self.rope.tables(seq, positions))
         if valid is None and documents is None:
             mask = shared_mask(seq, block_length, device, has_blocks=self._uses_flex(device))
-            return self._plan_mask((cos, sin), mask)
+            return self._plan_mask((cos, sin), mask, num_noised=seq)
         rule = two_streams_rule(block_starts(seq, block_length, documents, device), documents, valid)
-        return self._plan_rule((cos, sin), rule, batch, 2 * seq, device)
+        return self._plan_mask((cos, sin), self._form(rule, batch, 2 * seq, device), num_noised=seq)
 
-    def _plan_rule(
-        self, rotations: tuple[Tensor, Tensor], rule: VisibilityRule, batch: int, seq: int, device: torch.device
-    ) -> AttentionPlan:
+    def _form(self, rule: VisibilityRule, batch: int, seq: int, device: torch.device) -> "Tensor | BlockMask":
         """Put a rule into the form that the device and the backend want: FlexAttention on a GPU, else a dense mask."""
         make = block_form if self._uses_flex(device) else dense_form
-        return self._plan_mask(rotations, make(rule, batch, seq, device))
+        return make(rule, batch, seq, device)
 
-    def _plan_mask(self, rotations: tuple[Tensor, Tensor], mask: "Tensor | BlockMask") -> AttentionPlan:
+    def _plan_mask(
+        self, rotations: tuple[Tensor, Tensor], mask: "Tensor | BlockMask", num_noised: int = 0
+    ) -> AttentionPlan:
         if isinstance(mask, Tensor):
-            return AttentionPlan(*rotations, False, mask)
+            return AttentionPlan(*rotations, False, mask, num_noised=num_noised)
         return AttentionPlan(*rotations, False, blocks=mask)
 
     def _uses_flex(self, device: torch.device) -> bool:
