@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from transformerlm.inference.sampling import invert_distribution
 from transformerlm.models import few_rows, linear
 from transformerlm.models.few_rows import MAX_ROWS
+from transformerlm.models.norm import RMSNorm
 from transformerlm.models.rope import RotaryEmbedding, rotate
 from transformerlm.models.shape import ModelShape
 from transformerlm.models.transformer import TransformerLM
@@ -155,11 +156,11 @@ def decode(model, tokens, is_known):
     return torch.cat(logits, dim=1)
 
 
-@pytest.mark.parametrize("qk_norm", [True, False])
-def test_a_model_says_the_same_with_kernels_and_without(monkeypatch, qk_norm):
+@pytest.mark.parametrize(("qk_norm", "norm_eps"), [(True, 1e-5), (False, 1e-5), (True, 0.0)])
+def test_a_model_says_the_same_with_kernels_and_without(monkeypatch, qk_norm, norm_eps):
     monkeypatch.setattr(linear, "LARGE_FOR_FEW_ROWS", 1)
     torch.manual_seed(0)
-    model = TransformerLM(ModelShape(50, 16, 32, 2, 4, 2, 48, qk_norm=qk_norm)).eval()
+    model = TransformerLM(ModelShape(50, 16, 32, 2, 4, 2, 48, qk_norm=qk_norm, norm_eps=norm_eps)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     tokens, known = torch.randint(50, (2, 11)), few_rows._kernels
@@ -176,6 +177,38 @@ def test_a_model_says_the_same_with_kernels_and_without(monkeypatch, qk_norm):
     assert taken.count("multiply") == passes * (4 * layers + 1)
     assert taken.count("normalize") == passes * (2 * layers + 1)
     assert taken.count("rotate_heads") == passes * layers
+
+
+def test_what_a_hook_sees_is_left_as_it_is():
+    torch.manual_seed(0)
+    model, seen = TransformerLM(ModelShape(50, 16, 32, 1, 4, 2, 48, qk_norm=True)).eval(), []
+    attention = model.blocks[0].attention
+    for module in (attention.qkv, attention.query_norm):
+        module.register_forward_hook(lambda _, __, output: seen.append((output, output.clone())))
+    with torch.inference_mode():
+        model(torch.randint(50, (1, 3)), is_causal=True)
+    assert len(seen) == 2
+    assert all(torch.equal(output, before) for output, before in seen)
+
+
+def test_features_that_do_not_fit_are_refused():
+    with torch.inference_mode():
+        with pytest.raises(AssertionError, match="7 features do not fit a matrix with 8 columns"):
+            few_rows.multiply(torch.randn(2, 7), torch.randn(4, 8))
+        with pytest.raises(AssertionError, match="7 features do not fit 8 weights"):
+            few_rows.normalize(torch.randn(2, 7), torch.randn(8), EPS)
+        with pytest.raises(AssertionError, match="one number for each"):
+            few_rows.invert_distribution(torch.ones(2, 7), torch.ones(3, dtype=torch.float64))
+        with pytest.raises(RuntimeError):
+            RMSNorm(8, eps=EPS)(torch.randn(2, 7))
+
+
+@pytest.mark.parametrize("eps", [None, 0, 1e-5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_norms_of_every_kind_are_torchs(eps, dtype):
+    norm, x = RMSNorm(8, eps=eps).to(dtype), torch.randn(3, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(norm(x), F.rms_norm(x, (8,), norm.weight.float(), eps))
 
 
 def test_training_many_rows_and_other_types_go_another_way():
@@ -221,14 +254,34 @@ def test_kernels_are_loaded_when_they_are_worth_it():
     assert run(program) == "False False\nTrue\n"
 
 
-def test_without_numba_everything_goes_torchs_way():
+@pytest.mark.parametrize("obstacle", ["sys.modules['numba'] = None", "tempfile.tempdir = '/proc/none'"])
+def test_where_kernels_cannot_be_had_everything_goes_torchs_way(tmp_path, obstacle):
+    (tmp_path / "file").touch()
     program = (
-        "import sys, torch\n"
-        "sys.modules['numba'] = None\n"
+        "import os, sys, tempfile, torch\n"
+        f"{obstacle}\n"
         "from transformerlm.models import few_rows\n"
-        "print(few_rows.load(), few_rows.can_take(torch.ones(1, 2).detach()))\n"
+        "torch.set_grad_enabled(False)\n"
+        "print(few_rows.load(), few_rows.load(), few_rows.can_take(torch.ones(1, 2)))\n"
     )
-    assert run(program) == "False False\n"
+    nowhere = str(tmp_path / "file/no")
+    assert run(program, TRANSFORMERLM_CACHE_DIR=nowhere, XDG_CACHE_HOME=nowhere) == "False False False\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_goes_torchs_way():
+    program = (
+        "import os, torch\n"
+        "from transformerlm.models import few_rows\n"
+        "from transformerlm.models.norm import RMSNorm\n"
+        "few_rows.load()\n"
+        "torch.set_grad_enabled(False)\n"
+        "if not (child := os.fork()):\n"
+        "    RMSNorm(4, eps=1e-5)(torch.ones(1, 4))\n"
+        "    os._exit(few_rows.load() or few_rows.can_take(torch.ones(1, 2)))\n"
+        "print(os.waitpid(child, 0)[1], few_rows.can_take(torch.ones(1, 2)))\n"
+    )
+    assert run(program) == "0 True\n"
 
 
 @pytest.mark.slow

@@ -91,6 +91,32 @@ def test_rows_that_do_not_lie_side_by_side_are_multiplied_too(calls):
     assert len(calls) == 3
 
 
+@has_onednn
+def test_gradients_may_be_differentiated_again(onednn):
+    x, weight, outcomes = torch.randn(5, 10), torch.randn(24, 10), []
+    for product in (multiply, F.linear):
+        x_wanted, weight_wanted = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        first = torch.autograd.grad(product(x_wanted, weight_wanted).square().sum(), x_wanted, create_graph=True)
+        outcomes.append(torch.autograd.grad(first[0].square().sum(), (x_wanted, weight_wanted)))
+    assert_near(*outcomes)
+
+
+@has_onednn
+def test_torchs_functional_gradient_passes_through(onednn):
+    x, weight = torch.randn(5, 10), torch.randn(24, 10)
+    found, expected = (
+        torch.func.grad(lambda matrix, product=product: product(x, matrix).square().sum())(weight)
+        for product in (multiply, F.linear)
+    )
+    assert_near([found], [expected])
+
+
+def test_features_that_do_not_fit_are_refused_as_torch_does(onednn):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        multiply(torch.randn(3, 10), torch.randn(24, 9))
+    assert multiply(torch.randn(3, 0), torch.randn(24, 0)).shape == (3, 24)
+
+
 def test_other_types_and_autocast_go_torchs_way(calls):
     x, weight = torch.randn(3, 10), torch.randn(24, 10)
     assert torch.equal(multiply(x.double(), weight.double()), F.linear(x.double(), weight.double()))

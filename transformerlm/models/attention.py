@@ -90,16 +90,22 @@ class Attention(nn.Module):
     def _heads(self, x: Tensor, plan: AttentionPlan) -> tuple[Tensor, Tensor, Tensor]:
         """Return normalized and rotated queries and keys, and values, [batch, heads of each, seq, head_dim]."""
         heads = self.qkv(x).view(*x.shape[:2], -1, self.head_dim)
-        is_ready = few_rows.can_take(x) and not torch.compiler.is_compiling()
+        is_ready = few_rows.can_take(x) and not self._is_watched() and not torch.compiler.is_compiling()
         if is_ready:
-            norms = (self.query_norm.weight, self.key_norm.weight) if self.norm_eps is not None else None
-            few_rows.rotate_heads(heads, self.num_kv_heads, (plan.cos, plan.sin), norms, self.norm_eps or 1.0)
+            has_norms = self.norm_eps is not None
+            norms = (self.query_norm.weight, self.key_norm.weight) if has_norms else None
+            eps = self.norm_eps if has_norms else 1.0
+            few_rows.rotate_heads(heads, self.num_kv_heads, (plan.cos, plan.sin), norms, eps)
         counts = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
         queries, keys, values = heads.transpose(1, 2).split(counts, dim=1)
         if is_ready:
             return queries, keys, values
         queries = rotate(self.query_norm(queries), plan.cos, plan.sin)
         return queries, rotate(self.key_norm(keys), plan.cos, plan.sin), values
+
+    def _is_watched(self) -> bool:
+        """Tell whether hooks want to see what the kernel would change in place, or never make."""
+        return any(module._forward_hooks for module in (self.qkv, self.query_norm, self.key_norm))
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, plan: AttentionPlan) -> Tensor:
         """Mix the values.

@@ -6,6 +6,8 @@ But importing numba takes half a second, loading the kernels as long again, and 
 on a machine. So they are there only after `load`, or when `expect` has heard of enough work to come.
 """
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 
@@ -28,6 +30,7 @@ class _Local(threading.local):
 _lock, _local = threading.Lock(), _Local()
 _expected = 0
 _numba = _kernels = None
+_is_given_up = False
 _NO_WEIGHT = np.empty(0, np.float32)
 
 
@@ -40,20 +43,32 @@ def expect(multiplications: int) -> None:
 
 
 def load() -> bool:
-    """Load the kernels, or compile them; False if numba is not installed."""
-    global _numba, _kernels
+    """Load the kernels, or compile them; False where that cannot be done, which is said once."""
+    global _numba, _kernels, _is_given_up
     with _lock:
-        if _kernels is None:
+        if _kernels is None and not _is_given_up:
             try:
                 import numba
 
                 from transformerlm.models.kernels import few_rows as kernels
                 from transformerlm.utils.jit import prepare
-            except ImportError:
-                return False
-            prepare("few rows", kernels.warm_up)
-            _numba, _kernels = numba, kernels
-    return True
+
+                prepare("few rows", kernels.warm_up)
+                _numba, _kernels = numba, kernels
+            except Exception as error:  # whatever it is, torch can do without
+                _is_given_up = True
+                print(f"generation goes without its kernels: {error}", file=sys.stderr)
+    return _kernels is not None
+
+
+def _give_up_after_fork() -> None:
+    """Leave a forked process to torch: GNU's OpenMP, under the kernels, ends a child that uses it."""
+    global _kernels, _is_given_up, _lock
+    _kernels, _is_given_up, _lock = None, True, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_give_up_after_fork)
 
 
 def is_loaded() -> bool:
@@ -73,6 +88,7 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
 
     x: [rows, in], weight: [out, in], both float32 on the CPU.  Returns [rows, out].
     """
+    assert x.shape[1] == weight.shape[1], f"{x.shape[1]} features do not fit a matrix with {weight.shape[1]} columns"
     product = x.new_zeros(x.shape[0], weight.shape[0])
     _share_out(_kernels.multiply, _array(x), _array(weight), product.numpy())
     return product
@@ -80,6 +96,7 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
 
 def normalize(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Return RMSNorm of x: [..., features] float32 on the CPU; not differentiable."""
+    assert x.shape[-1:] == weight.shape, f"{x.shape[-1]} features do not fit {len(weight)} weights"
     normalized = torch.empty_like(x, memory_format=torch.contiguous_format)
     features = x.shape[-1]
     _kernels.normalize(_array(x).reshape(-1, features), _array(weight), eps, normalized.view(-1, features).numpy())
@@ -116,6 +133,7 @@ def invert_distribution(probabilities: Tensor, uniforms: Tensor) -> Tensor:
 
     probabilities: [..., vocab_size] float32 on the CPU.  uniforms: [...] float64.  Returns [...] int64.
     """
+    assert uniforms.shape == probabilities.shape[:-1], "one number for each distribution"
     tokens = torch.empty(uniforms.shape, dtype=torch.int64)
     rows = _array(probabilities).reshape(-1, probabilities.shape[-1])
     _share_out(_kernels.invert_distribution, rows, _array(uniforms).reshape(-1), tokens.view(-1).numpy())

@@ -36,13 +36,13 @@ class Linear(nn.Linear):
 
 
 def multiply(x: Tensor, weight: Tensor) -> Tensor:
-    """Return x times the transposed weight; differentiable once.
+    """Return x times the transposed weight.
 
     x: [..., in].  weight: [out, in].  Returns [..., out].
     """
-    rows, out_features = x.numel() // x.shape[-1], weight.shape[0]
+    rows, (out_features, in_features) = x.shape[:-1].numel(), weight.shape
     size = x.numel() * out_features
-    if size < LARGE_FOR_FEW_ROWS or not _is_float32_on_cpu(x, weight):
+    if size < LARGE_FOR_FEW_ROWS or x.shape[-1] != in_features or not _is_float32_on_cpu(x, weight):
         return F.linear(x, weight)
     if few_rows.can_take(x):
         product = few_rows.multiply_in_graph if torch.compiler.is_compiling() else few_rows.multiply
@@ -50,7 +50,7 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
         product = _OneDnnProduct.apply
     else:
         return F.linear(x, weight)
-    return product(x.reshape(rows, x.shape[-1]), weight).view(*x.shape[:-1], out_features)
+    return product(x.reshape(rows, in_features), weight).view(*x.shape[:-1], out_features)
 
 
 def multiply_transposed(left: Tensor, right: Tensor) -> Tensor:
@@ -79,14 +79,19 @@ class _OneDnnProduct(torch.autograd.Function):
     """x [rows, in] times weight [out, in], transposed."""
 
     @staticmethod
-    def forward(ctx, x, weight):
-        ctx.save_for_backward(x, weight)
+    def forward(x, weight):
         return multiply_by_onednn(x, weight)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
         wants_x, wants_weight = ctx.needs_input_grad
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # to be differentiated again
+            return gradient @ weight if wants_x else None, gradient.T @ x if wants_weight else None
         x_gradient = multiply_by_onednn(gradient, weight.T) if wants_x else None
         return x_gradient, multiply_transposed(gradient, x) if wants_weight else None
 

@@ -16,7 +16,10 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., features] -> the same shape and type."""
-        if few_rows.can_take(x) and not torch.compiler.is_compiling():
+        if few_rows.can_take(x) and self._has_kernel(x) and not torch.compiler.is_compiling():
             return few_rows.normalize(x, self.weight, self.eps)
         weight = self.weight if self.weight.dtype == x.dtype else self.weight.to(x.dtype)
         return F.rms_norm(x, self.normalized_shape, weight, self.eps)
+
+    def _has_kernel(self, x: Tensor) -> bool:
+        return self.weight.dtype == x.dtype and self.weight.shape == x.shape[-1:] and self.eps is not None

@@ -120,17 +120,26 @@ def _digest() -> str:
 
 def _find_cache_folder() -> Path:
     """Return the first folder that can be written: the one asked for, the user's, or one that ends with the process."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    for root in (os.environ.get(CACHE_VARIABLE), Path(home) / "transformerlm"):
-        if root:
-            folder = Path(root) / f"kernels-{_digest()}"
-            try:
+    for find_root in (_root_asked_for, _root_of_user):
+        try:
+            if root := find_root():
+                folder = root / f"kernels-{_digest()}"
                 folder.mkdir(parents=True, exist_ok=True)
                 if os.access(folder, os.W_OK):
                     return folder
-            except OSError:
-                continue
+        except (OSError, RuntimeError):  # the latter for a user without a home
+            continue
     return Path(tempfile.mkdtemp(prefix="transformerlm-kernels-"))
+
+
+def _root_asked_for() -> Path | None:
+    root = os.environ.get(CACHE_VARIABLE)
+    return Path(root) if root else None
+
+
+def _root_of_user() -> Path:
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "transformerlm"
 
 
 CACHE_FOLDER = _find_cache_folder()
