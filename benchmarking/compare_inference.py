@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="timed turns of each contender")
     options = parser.parse_args(argv)
     keep_freed_memory()  # as the commands do
-    few_rows.load()  # as after a second of generating
+    few_rows.load()  # as after some seconds of generating
     machine = inspect_machine(torch.device("cpu"))
     print(f"{machine.name}\n{machine.describe_peaks()}")
     parts = {"1": compare_with_transformers, "2": compare_with_bandwidth, "3": compare_with_llada, "4": compare_caches}

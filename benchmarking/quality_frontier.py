@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, default=0.7, help="of all samplers (default: 0.7)")
     options = parser.parse_args(argv)
     keep_freed_memory()  # as the commands do
-    few_rows.load()  # as after a second of generating
+    few_rows.load()  # as after some seconds of generating
     machine = inspect_machine(torch.device("cpu"))
     baseline = Predictor.from_checkpoint(options.baseline, "cpu") if options.baseline else None
     lines = make_lines(Predictor.from_checkpoint(options.checkpoint, "cpu"), options.temperature, baseline)

@@ -57,7 +57,7 @@ def bench(config: "BenchInferConfig", options: argparse.Namespace) -> int:
             f"benchmark.prompt_length = {length}; raise it or shorten the prompt"
         )
     if subject.device.type == "cpu":
-        few_rows.load()  # as after a second of generating
+        few_rows.load()  # as after some seconds of generating
     generator = torch.Generator().manual_seed(subject.settings.seed)
     prompt = torch.randint(subject.model.shape.vocab_size - 2, (length,), generator=generator).tolist()
     machine = inspect_machine(subject.device, subject.model.embedding.weight.dtype)

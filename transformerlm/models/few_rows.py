@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 MAX_ROWS = 32
-"""With more, torch's own way is as fast."""
+"""With more, oneDNN is as fast (benchmarking/matrix_products.py)."""
 WORTH_LOADING = 2**33
-"""Multiplications; a second's work without the kernels, more where the matrices are small."""
+"""Multiplications: 53 tokens of 163 M parameters, two seconds without kernels, or 6,200 of 1.4 M, four seconds."""
 
 
 class _Local(threading.local):

@@ -1,4 +1,4 @@
-"""A matrix times few rows, and what is done to the heads of few rows.
+"""A matrix times few rows, norms and rotations of few rows, and draws.
 
 The matrix is read once, by all threads, and each of its numbers feeds two sums:
 
@@ -74,16 +74,10 @@ def multiply(x, weight, out, chunks):
                 if rows % 2:
                     r = rows - 1
                     x0 = x[r, columns]
-                    a = b = c = d = np.float32(0)
-                    for k in range(len(x0)):
-                        a += w0[k] * x0[k]
-                        b += w1[k] * x0[k]
-                        c += w2[k] * x0[k]
-                        d += w3[k] * x0[k]
-                    out[r, i] += a
-                    out[r, i + 1] += b
-                    out[r, i + 2] += c
-                    out[r, i + 3] += d
+                    out[r, i] += dot(w0, x0)
+                    out[r, i + 1] += dot(w1, x0)
+                    out[r, i + 2] += dot(w2, x0)
+                    out[r, i + 3] += dot(w3, x0)
     for i in range(tiles * TILE, len(weight)):
         for r in range(rows):
             out[r, i] = dot(weight[i], x[r])
